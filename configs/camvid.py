@@ -1,0 +1,48 @@
+"""Real photos: CamVid's street scenes (Brostow et al., 2009) from a folder, at 64x96.
+
+    python train.py camvid --data.root CAMVID --workdir runs/camvid
+
+CAMVID holds train, predictor, calibration and val, each with images/ and labels/, and classes.json.
+"""
+
+from fiancee_jax.config import (
+    BackbonePhase,
+    BranchesPhase,
+    Config,
+    Exit,
+    Guides,
+    Logging,
+    PredictorPhase,
+)
+from fiancee_jax.data import Augment, Folder
+from fiancee_jax.models.oasis import Oasis
+
+config = Config(
+    name="camvid",
+    model=Oasis(
+        size=(64, 96),
+        width=16,
+        hidden=32,
+        z_dim=32,
+        blocks=6,
+        discriminator_channels=(32, 32, 64, 64, 128),
+        lambda_labelmix=5.0,
+    ),
+    data=Folder(root="data/camvid"),
+    augment=Augment(flip=True, min_scale=0.6),
+    exits=(Exit(1, 0.25), Exit(3, 0.25), Exit(4, 0.25), Exit(1, 0.5), Exit(3, 0.5), Exit(5, 0.5)),
+    guides=Guides(form="palette", size=512),
+    backbone=BackbonePhase(
+        steps=4000,
+        batch_size=8,
+        step="fused",
+        lr_g=4e-4,
+        lr_d=4e-4,
+        ema_decay=0.995,
+    ),
+    branches=BranchesPhase(
+        steps=1500, batch_size=8, lr=2e-3, lpips_net="alex", exits_per_step=2, measure=232
+    ),
+    predictor=PredictorPhase(inputs=6000, steps=3000, batch_size=128),
+    logging=Logging(every=50, preview_every=500, checkpoint_every=250),
+)

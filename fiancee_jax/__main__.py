@@ -1,0 +1,106 @@
+"""``python -m fiancee_jax VERB``: what is neither training nor rendering."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from fiancee_jax import checkpoint, cli, guides, inference
+from fiancee_jax import cost as costs
+from fiancee_jax.config import Exit, load_config
+from fiancee_jax.exits import MultiExit
+from fiancee_jax.report import figures
+
+
+def cost(config: tyro.conf.Positional[str], /) -> None:
+    """Prints what every exit of a model costs, without running it.
+
+    Args:
+        config: name of a config, a .py file with one, or a workdir.
+    """
+    model = _model(config)
+    height, width = model.family.size
+    full = model.gmacs[-1]
+    rows = []
+    for number, (exit, gmacs) in enumerate(
+        zip((*model.exits, None), model.gmacs, strict=True), start=1
+    ):
+        count = f"{costs.parameters(_params(model, exit)):,}"
+        share = f"{figures(100 * gmacs / full)} %"
+        if exit is None:
+            rows.append((number, "backbone", "-", 1, figures(gmacs), share, count))
+        else:
+            columns = (exit.name, exit.tap, f"{exit.width:g}", figures(gmacs), share, count)
+            rows.append((number, *columns))
+    headers = ("exit", "name", "tap", "width", "GMACs", "of full", "own parameters")
+    cli.print_table(headers, rows, f"One picture of {height}x{width}, {model.guides.form} guides")
+    for name, gmacs in (
+        ("predictor", model.predictor_gmacs()),
+        ("retrieval", model.retrieval_gmacs()),
+    ):
+        included = ", part of every early exit" if name == "retrieval" else ", added when routing"
+        share = figures(100 * gmacs / full)
+        print(f"{name}: {figures(gmacs)} GMACs, {share} % of full{included}")
+
+
+def prepare(name: tyro.conf.Positional[str], /, data_dir: str = "") -> None:
+    """Downloads and prepares a data set of TensorFlow Datasets. Needs a network.
+
+    Args:
+        name: as TFDS knows it.
+        data_dir: folder for it; TFDS's own default if left out.
+    """
+    from fiancee_jax.data import tfds
+
+    print(f"prepared {name} in {tfds.prepare(name, data_dir)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the verb given on the command line."""
+    tyro.extras.subcommand_cli_from_dict(
+        {"cost": cost, "prepare": prepare}, prog="python -m fiancee_jax", args=arguments
+    )
+
+
+def _model(name: str) -> MultiExit:
+    """The trained model of a workdir (its menu of exits), else what the config describes."""
+    workdir = pathlib.Path(name)
+    if workdir.is_dir() and checkpoint.Store(workdir).latest("backbone") is not None:
+        return inference.load(workdir).model
+    config = load_config(name)
+    family = config.model
+    if not getattr(family, "classes", True):
+        family = family.with_classes(config.data.classes())
+    return MultiExit.of(dataclasses.replace(config, model=family))
+
+
+def _params(model: MultiExit, exit: Exit | None) -> Any:
+    """Shapes of a branch's own parameters, or (None) of the backbone's."""
+
+    def init() -> Any:
+        key = jax.random.key(0)
+        inputs = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), model.family.abstract_inputs(1)
+        )
+        backbone = model.init_backbone(key, inputs)
+        if exit is None:
+            return backbone["params"]
+        taps = model.full({"backbone": backbone}, inputs)[1]
+        bank = guides.abstract_bank(model.guides, model.family, taps)
+        bank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), bank)
+        guide = model.guide({"bank": bank}, inputs, taps)
+        return model.init_branch(key, exit, inputs, taps, guide)["params"]
+
+    return jax.eval_shape(init)
+
+
+if __name__ == "__main__":
+    cli.run(functools.partial(main, sys.argv[1:]))

@@ -1,0 +1,307 @@
+"""Typed configs: frozen dataclasses, found by name, overridden on the command line, kept as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import json
+import pathlib
+from typing import Any, Generic, Literal, TypeVar
+
+import cattrs
+
+from fiancee_jax.errors import UserError
+
+FORMAT_VERSION = 1
+PHASES = ("backbone", "guides", "branches", "predictor")
+
+Model = TypeVar("Model")
+Data = TypeVar("Data")
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Exit:
+    """An early exit: the trunk up to `tap`, then light stages at `width` times the channels."""
+
+    tap: int
+    width: float
+
+    @property
+    def name(self) -> str:
+        """Stable name, also the key of its parameters: tap 1, width 1/4 is ``tap1_w25``."""
+        return f"tap{self.tap}_w{round(100 * self.width)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Guides:
+    """The guide bank (FIANCEE, section 3.2).
+
+    Attributes:
+        form: what a guide is. ``palette``: class colours of the nearest entries, painted and added
+            before the last activation. ``patch``: pictures of the nearest trunk cells, stitched and
+            concatenated. ``image``: the nearest entry's whole picture, reduced, concatenated.
+            ``zeros``: zeros concatenated (the control of equal cost). ``learnt``: a palette computed
+            from z by the branch itself (the control without a bank). ``none``: no guide.
+        size: entries in the bank.
+        neighbours: nearest entries that a palette averages.
+        inject: concatenated guides enter at the branch's ``input`` or at ``every`` light stage.
+        patch_stage: the stage after which a cell's features are its key (form ``patch``).
+        cell: pixels along one side of the reduced picture kept for each cell (form ``patch``).
+    """
+
+    form: Literal["palette", "patch", "image", "zeros", "learnt", "none"] = "palette"
+    size: int = 512
+    neighbours: int = 8
+    inject: Literal["input", "every"] = "input"
+    patch_stage: int = 1
+    cell: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class BackbonePhase:
+    """Training of generator and discriminator (OASIS, section 4 and supplement).
+
+    Attributes:
+        steps: updates of G (and of D).
+        step: ``published`` draws z anew and runs G again for D's update; ``fused`` shares one
+            forward of G.
+        lr_g: learning rate of the generator (Adam).
+        lr_d: learning rate of the discriminator.
+        beta1: Adam's first moment decay.
+        beta2: Adam's second moment decay.
+        ema_decay: decay of the averaged generator weights, which are the model.
+        recollect: batches from which batch statistics of the averaged weights are taken.
+        own_latent: weight of L1 + LPIPS-alex to the real picture when z is the picture's own
+            latent. Not part of OASIS; only for data that knows its latents (procedural).
+    """
+
+    steps: int = 100_000
+    batch_size: int = 32
+    step: Literal["published", "fused"] = "published"
+    lr_g: float = 1e-4
+    lr_d: float = 4e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    beta1: float = 0.0
+    beta2: float = 0.999
+    ema_decay: float = 0.9999
+    recollect: int = 16
+    own_latent: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class BranchesPhase:
+    """Training of the light branches against the frozen backbone's pictures (FIANCEE, 3.1).
+
+    Attributes:
+        l1: weight of the mean absolute difference.
+        lpips: weight of LPIPS.
+        lpips_net: its network.
+        adversarial: weight of the OASIS adversarial loss; its discriminator starts from the
+            backbone's. 0 switches it off.
+        exits_per_step: random exits trained in one step; 0 trains all.
+        measure: unseen inputs on which the finished exits are measured, to drop dominated ones.
+    """
+
+    steps: int = 20_000
+    batch_size: int = 32
+    lr: float = 2e-3
+    lr_d: float = 4e-4
+    schedule: Literal["constant", "cosine"] = "cosine"
+    l1: float = 2.0
+    lpips: float = 1.0
+    lpips_net: Literal["alex", "vgg"] = "vgg"
+    adversarial: float = 0.0
+    exits_per_step: int = 0
+    measure: int = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictorPhase:
+    """The predictor and its training (FIANCEE, section 3.3).
+
+    Attributes:
+        inputs: inputs on which every exit's LPIPS-alex to the backbone is measured first.
+        channels: channels of its convolutions.
+        hidden: width of its fully connected layer.
+        holdout: share of the measured inputs that is kept to report its error.
+    """
+
+    inputs: int = 10_000
+    steps: int = 4_000
+    batch_size: int = 128
+    lr: float = 1e-3
+    channels: int = 32
+    hidden: int = 64
+    holdout: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Logging:
+    """How often training speaks, draws and saves, in steps; `keep` checkpoints of each phase."""
+
+    every: int = 50
+    preview_every: int = 500
+    checkpoint_every: int = 500
+    keep: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Generic[Model, Data]):
+    """Everything a run is made of.
+
+    Attributes:
+        name: name of the config.
+        model: the generator family's hyper-parameters (`models.oasis.Oasis`).
+        data: the data set (`data.Landscapes`, `data.Folder` or `data.Tfds`).
+        exits: the (tap, width) pairs to build; the backbone itself is always the last exit.
+        seed: all randomness comes from (seed, phase, step).
+    """
+
+    name: str
+    model: Model
+    data: Data
+    augment: Any
+    exits: tuple[Exit, ...]
+    guides: Guides = Guides()
+    backbone: BackbonePhase = BackbonePhase()
+    branches: BranchesPhase = BranchesPhase()
+    predictor: PredictorPhase = PredictorPhase()
+    logging: Logging = Logging()
+    seed: int = 0
+
+
+# --- finding ------------------------------------------------------------------------------------
+def config_dir() -> pathlib.Path:
+    """`configs/`: inside the package in a wheel, beside it in a checkout."""
+    package = pathlib.Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def config_names() -> list[str]:
+    """Names of all configs that come with the package."""
+    return sorted(p.stem for p in config_dir().glob("*.py") if not p.stem.startswith("_"))
+
+
+def load_config(name: str) -> Config:
+    """The config called `name`, or the one in a ``.py`` file (which is executed) or workdir."""
+    path = pathlib.Path(name)
+    if path.is_dir():
+        return read_config(path)
+    if path.suffix != ".py":
+        path = config_dir() / f"{name}.py"
+    if not path.is_file():
+        names = config_names()
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UserError(
+            f"no config, workdir or .py file called {name!r}.{hint} Configs: {', '.join(names)}."
+        )
+    spec = importlib.util.spec_from_file_location(f"fiancee_config_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not isinstance(getattr(module, "config", None), Config):
+        raise UserError(f"{path} must define `config = Config(...)`; see {config_dir()}.")
+    return module.config
+
+
+# --- JSON ---------------------------------------------------------------------------------------
+TYPED = ("model", "data", "augment")  # fields whose class is written beside their values
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """JSON-ready dict; the fields of `TYPED` carry their class under ``"kind"``."""
+    plain = cattrs.unstructure(config)
+    for field in TYPED:
+        kind = type(getattr(config, field))
+        plain[field] = {"kind": f"{kind.__module__}.{kind.__qualname__}", **plain[field]}
+    return json.loads(json.dumps(plain))
+
+
+def from_dict(plain: dict[str, Any]) -> Config:
+    """Inverse of `to_dict`; raises UserError on unknown or missing fields."""
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    plain = dict(plain)
+    try:
+        plain.update({field: _typed(converter, dict(plain[field])) for field in TYPED})
+        return converter.structure(plain, Config[Any, Any])
+    except UserError:
+        raise
+    except Exception as error:
+        problems = "; ".join(cattrs.transform_error(error))
+        raise UserError(f"this is not a config of this version: {problems}.") from None
+
+
+def _typed(converter: cattrs.Converter, plain: dict[str, Any]) -> Any:
+    module, _, name = str(plain.pop("kind", "")).rpartition(".")
+    if not module.startswith(("fiancee_jax.models.", "fiancee_jax.data.")):
+        raise UserError(f"a config names the class {module}.{name}, which is not one of ours.")
+    return converter.structure(plain, getattr(importlib.import_module(module), name))
+
+
+def read_config(workdir: pathlib.Path) -> Config:
+    """The resolved config of a workdir.
+
+    Raises:
+        UserError: there is none, or it is of a newer format.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise UserError(
+            f"{workdir} holds no config.json, so it is not a workdir of train.py. Start one with: "
+            f"python train.py CONFIG --workdir {workdir}"
+        )
+    plain = json.loads(path.read_text())
+    version = plain.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {version}; this program reads {FORMAT_VERSION}. Use the "
+            "version of fiancee_jax that wrote it, or train anew."
+        )
+    return from_dict(plain)
+
+
+def write_config(config: Config, workdir: pathlib.Path) -> None:
+    """Writes ``config.json`` atomically."""
+    text = json.dumps({"format_version": FORMAT_VERSION, **to_dict(config)}, indent=1)
+    temporary = workdir / "config.json.tmp"
+    temporary.write_text(text + "\n")
+    temporary.replace(workdir / "config.json")
+
+
+def difference(old: Config, new: Config, fields: tuple[str, ...]) -> list[str]:
+    """Lines ``field: old -> new`` for the dotted fields under `fields` that differ."""
+    a, b = _flat(to_dict(old)), _flat(to_dict(new))
+    keys = [k for k in sorted(a.keys() | b.keys()) if k.split(".")[0] in fields]
+    return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in keys if a.get(k) != b.get(k)]
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(tree, dict):
+        parts = [_flat(v, f"{prefix}.{k}" if prefix else k) for k, v in tree.items()]
+        return {k: v for part in parts for k, v in part.items()}
+    return {prefix: tree}
+
+
+def check_config(config: Config) -> None:
+    """Raises UserError for values that cannot work, before anything else happens."""
+    config.model.check()
+    stages = config.model.num_stages
+    for e in config.exits:
+        if not 1 <= e.tap < stages:
+            raise UserError(
+                f"exit {e.name} taps stage {e.tap}; a generator of {stages} stages can be tapped "
+                f"after stages 1 to {stages - 1}."
+            )
+        if not 0 < e.width < 1:
+            raise UserError(f"exit {e.name} has width {e.width}; it must be between 0 and 1.")
+    if len({e.name for e in config.exits}) != len(config.exits) or not config.exits:
+        raise UserError("exits must be a non-empty list of different (tap, width) pairs.")
+    if config.guides.form == "patch" and config.guides.patch_stage > min(
+        e.tap for e in config.exits
+    ):
+        raise UserError("guides.patch_stage lies after the first tap; choose an earlier stage.")

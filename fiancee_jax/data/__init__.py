@@ -1,0 +1,31 @@
+"""Data sets and batches: procedural landscapes, image and label folders, TensorFlow Datasets.
+
+A config holds one of `Landscapes`, `Folder` or `Tfds`. Its ``open(split, size)`` checks the split
+and gives a source of elements; `batches` and `epoch` make batches of a source.
+"""
+
+from fiancee_jax.data.batch import Batch, Dataset, Source
+from fiancee_jax.data.folders import Folder
+from fiancee_jax.data.labels import LabelFile, fit_labels, read_label_folder, read_labels
+from fiancee_jax.data.landscapes import Landscapes
+from fiancee_jax.data.loader import Cached, batches, collate, epoch
+from fiancee_jax.data.tfds import Tfds
+from fiancee_jax.data.transforms import Augment
+
+__all__ = [
+    "Augment",
+    "Batch",
+    "Cached",
+    "Dataset",
+    "Folder",
+    "LabelFile",
+    "Landscapes",
+    "Source",
+    "Tfds",
+    "batches",
+    "collate",
+    "epoch",
+    "fit_labels",
+    "read_label_folder",
+    "read_labels",
+]

@@ -1,0 +1,52 @@
+"""What every data set yields: one batch type, and the two protocols that lead to it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+
+class Batch(NamedTuple):
+    """A batch on the host. Axes: b samples, h rows, w columns.
+
+    Attributes:
+        inputs: what the generator is given, by name. OASIS: ``{"labels": [b, h, w] int32}``.
+        target: the real picture, [b, h, w, 3] float32 in [-1, 1]; None where there is none.
+        latent: the picture's own latent, [b, z] float32, where the data set knows it
+            (procedural data only); else None.
+    """
+
+    inputs: dict[str, Any]
+    target: Any | None = None
+    latent: Any | None = None
+
+
+class Source(Protocol):
+    """Random access to the elements of one split.
+
+    An element is a dict: ``name`` (str), ``labels`` ([h, w] uint8 or int32), and where the data
+    set has them ``image`` ([h, w, 3] uint8) and ``latent`` ([z] float32).
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+class Dataset(Protocol):
+    """A frozen dataclass of a config (`landscapes.Landscapes`, `folders.Folder`, `tfds.Tfds`)."""
+
+    def classes(self) -> tuple[str, ...]:
+        """Names of the label classes, by id; one may be ``"void"`` (it has no loss)."""
+        ...
+
+    def open(self, split: str, size: tuple[int, int]) -> Source:
+        """Checks the whole split and opens it.
+
+        Args:
+            split: one of ``train``, ``predictor``, ``calibration``, ``report``.
+            size: (height, width) of the pictures that the model makes, pixels.
+
+        Raises:
+            UserError: everything that is wrong with the split, all at once.
+        """
+        ...

@@ -1,0 +1,140 @@
+"""Crops, resizes and flips a picture and its label map together.
+
+Sizes are (height, width). A box is (top, left, height, width) in pixels of the source; its edges
+may fall between pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fiancee_jax.errors import UserError
+
+Size = tuple[int, int]
+Box = tuple[float, float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """Random changes made to training data.
+
+    Attributes:
+        flip: mirror left and right half of the time. Leave it off for data with a latent: it may
+            say on which side the sun stands.
+        min_scale: the crop's side is drawn from [min_scale, 1] times the largest crop of the
+            target's aspect, and placed at random.
+    """
+
+    flip: bool = True
+    min_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_scale <= 1:
+            raise UserError(
+                f"Found min_scale {self.min_scale}; expected more than 0 and at most 1 (1: the "
+                "largest crop that fits)."
+            )
+
+
+def centre_box(source: Size, target: Size) -> tuple[int, int, int, int]:
+    """The largest centred box of `source` with the aspect of `target`, in whole pixels."""
+    (h, w), (th, tw) = source, target
+    height = min(h, max(1, round(w * th / tw)))
+    width = min(w, max(1, round(h * tw / th)))
+    return (h - height) // 2, (w - width) // 2, height, width
+
+
+def random_box(source: Size, target: Size, min_scale: float, rng: np.random.Generator) -> Box:
+    """A random box of the aspect of `target`, from min_scale to 1 times the largest that fits."""
+    _, _, height, width = centre_box(source, target)
+    scale = rng.uniform(min_scale, 1.0)
+    height, width = scale * height, scale * width
+    top, left = rng.uniform(size=2) * (source[0] - height, source[1] - width)
+    return float(top), float(left), height, width
+
+
+def resize_labels(labels: np.ndarray, box: Box, size: Size) -> np.ndarray:
+    """Nearest: row i of the result is row floor(top + (i + 0.5) * height / size[0]) of `labels`."""
+    rows = _nearest(box[0], box[2], size[0], labels.shape[0])
+    columns = _nearest(box[1], box[3], size[1], labels.shape[1])
+    return labels[rows[:, None], columns]
+
+
+def _nearest(start: float, extent: float, target: int, limit: int) -> np.ndarray:
+    index = np.floor(start + (np.arange(target) + 0.5) * extent / target)
+    return np.minimum(index.astype(np.int64), limit - 1)
+
+
+def resize_image(image: np.ndarray, box: Box, size: Size) -> np.ndarray:
+    """Lanczos with antialiasing.
+
+    Args:
+        image: [h, w, 3] uint8.
+        box: what to keep of it.
+        size: (height, width) of the result.
+
+    Returns:
+        [*size, 3] uint8.
+    """
+    top, left, height, width = box
+    edges = (left, top, min(left + width, image.shape[1]), min(top + height, image.shape[0]))
+    resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS, edges)
+    return np.asarray(resized)
+
+
+def crop_and_resize(
+    image: np.ndarray | None, labels: np.ndarray, box: Box, size: Size
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Cuts `box` out of both and resizes them: `resize_image` and `resize_labels`.
+
+    Args:
+        image: [h, w, 3] uint8, or None where there is no picture.
+        labels: [h, w], any integer type.
+        box: within both.
+        size: (height, width) of the results.
+
+    Returns:
+        The picture [*size, 3] uint8 (or None) and the labels [*size].
+    """
+    resized = None if image is None else resize_image(image, box, size)
+    return resized, resize_labels(labels, box, size)
+
+
+def augment(
+    element: dict[str, Any],
+    rng: np.random.Generator | None,
+    size: Size,
+    options: Augment | None = None,
+) -> dict[str, Any]:
+    """Brings an element of a `batch.Source` to `size`.
+
+    Args:
+        element: has labels [h, w] and maybe image [h, w, 3]; it is not changed.
+        rng: decides crop and flip; may be None without options.
+        size: (height, width) wanted.
+        options: None takes the largest centred crop of the aspect of `size`.
+
+    Returns:
+        A new element, its other entries as they were; the same object if nothing was to do.
+    """
+    if options is not None and rng is None:
+        raise ValueError("augment() with options needs a random generator")
+    labels, image = element["labels"], element.get("image")
+    box: Box = centre_box(labels.shape, size)
+    if options is not None and rng is not None:
+        box = random_box(labels.shape, size, options.min_scale, rng)
+    flip = options is not None and rng is not None and options.flip and rng.uniform() < 0.5
+    whole = labels.shape == tuple(size) and box == (0, 0, *size)
+    if whole and not flip:
+        return element
+    if not whole:
+        image, labels = crop_and_resize(image, labels, box, size)
+    mirror = slice(None, None, -1 if flip else None)
+    changed = {"labels": labels[:, mirror]}
+    if image is not None:
+        changed["image"] = image[:, mirror]
+    return {**element, **changed}

@@ -1,0 +1,181 @@
+"""A model with exits, as pure functions of its variables: trunk, branches, predictor and their cost.
+
+Variables are a dict of pytrees, each absent until its phase has run::
+
+    backbone   {params, batch_stats}             spectral norm folded in
+    bank       arrays of the guide bank
+    branches   {exit name: {params, batch_stats}}
+    predictor  {params}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fiancee_jax import cost, guides
+from fiancee_jax.config import Config, Exit, Guides, PredictorPhase
+from fiancee_jax.models.branches import Backbone, Branch, Guide, Taps
+from fiancee_jax.models.predictor import Predictor
+from fiancee_jax.models.staged import Inputs, PyTree, StagedGenerator
+
+Variables = dict[str, PyTree]
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiExit:
+    """The static half of a model: which networks there are. Hashable, so jit takes it as static.
+
+    Attributes:
+        family: the generator family.
+        exits: the early exits, cheapest first; exit number i is ``exits[i - 1]``, and exit number
+            ``len(exits) + 1`` is the backbone itself.
+        guides: form of the guide bank.
+        predictor: size of the predictor.
+    """
+
+    family: StagedGenerator
+    exits: tuple[Exit, ...]
+    guides: Guides
+    predictor: PredictorPhase
+
+    @classmethod
+    def of(cls, config: Config, exits: tuple[Exit, ...] | None = None) -> MultiExit:
+        """The model a config describes, its exits (or the given ones) in order of cost."""
+        chosen = config.exits if exits is None else exits
+        model = cls(config.model, chosen, config.guides, config.predictor)
+        order = sorted(chosen, key=lambda e: model.exit_gmacs(e))
+        return dataclasses.replace(model, exits=tuple(order))
+
+    @property
+    def num_exits(self) -> int:
+        """n, the backbone included."""
+        return len(self.exits) + 1
+
+    # --- modules --------------------------------------------------------------------------
+    def backbone(self) -> Backbone:
+        """The backbone module."""
+        return Backbone(self.family)
+
+    def branch(self, exit: Exit) -> Branch:
+        """The branch module of one exit."""
+        return Branch(self.family, exit, self.guides)
+
+    def predictor_net(self) -> Predictor:
+        """The predictor module."""
+        return Predictor(len(self.exits), self.predictor.channels, self.predictor.hidden)
+
+    # --- computation ----------------------------------------------------------------------
+    def full(self, variables: Variables, inputs: Inputs) -> tuple[Float[Array, "b h w 3"], Taps]:
+        """The backbone's picture and the features after every stage."""
+        picture, taps = self.backbone().apply(
+            variables["backbone"], self.family.condition(inputs), train=False
+        )  # pyright: ignore[reportGeneralTypeIssues, reportAssignmentType]
+        return picture, taps
+
+    def trunk(self, variables: Variables, inputs: Inputs, last: int) -> Taps:
+        """Features after stages 1..last, and nothing else."""
+        condition = self.family.condition(inputs)
+        return self.backbone().apply(variables["backbone"], condition, last, method="trunk")  # pyright: ignore[reportReturnType]
+
+    def guide(self, variables: Variables, inputs: Inputs, taps: Taps) -> Guide:
+        """What the bank gives for these inputs."""
+        return guides.retrieve(self.guides, self.family, variables.get("bank", {}), inputs, taps)
+
+    def finish(
+        self, branch: PyTree, exit: Exit, inputs: Inputs, taps: Taps, guide: Guide
+    ) -> Float[Array, "b h w 3"]:
+        """One exit's picture from the trunk's taps, with the branch's own variables."""
+        condition = self.family.condition(inputs)
+        return self.branch(exit).apply(branch, taps[exit.tap], condition, inputs, guide)  # pyright: ignore[reportReturnType]
+
+    def picture(
+        self, variables: Variables, inputs: Inputs, number: int
+    ) -> Float[Array, "b h w 3"]:
+        """The picture of exit `number` (1..num_exits); only that path is computed."""
+        if number == self.num_exits:
+            return self.full(variables, inputs)[0]
+        exit = self.exits[number - 1]
+        taps = self.trunk(variables, inputs, exit.tap)
+        guide = self.guide(variables, inputs, taps)
+        return self.finish(variables["branches"][exit.name], exit, inputs, taps, guide)
+
+    def pictures(self, variables: Variables, inputs: Inputs) -> list[Float[Array, "b h w 3"]]:
+        """The pictures of all exits, the backbone's last; the trunk is computed once."""
+        full, taps = self.full(variables, inputs)
+        guide = self.guide(variables, inputs, taps)
+        early = [
+            self.finish(variables["branches"][e.name], e, inputs, taps, guide) for e in self.exits
+        ]
+        return [*early, full]
+
+    def predict(self, variables: Variables, inputs: Inputs) -> Float[Array, "b n"]:
+        """Predicted LPIPS-alex of every exit to the backbone, [b, n]; the last column is 0."""
+        distances: Any = self.predictor_net().apply(
+            variables["predictor"], *self.family.view(inputs)
+        )
+        return jnp.pad(distances, ((0, 0), (0, 1)))
+
+    # --- shapes and cost, nothing is run --------------------------------------------------
+    def init_backbone(self, key: Array, inputs: Inputs) -> PyTree:
+        """Fresh variables of the backbone: params, batch_stats and spectral."""
+        return self.backbone().init(key, self.family.condition(inputs))
+
+    def init_branch(self, key: Array, exit: Exit, inputs: Inputs, taps: Taps, guide: Guide) -> Any:
+        """Fresh variables of one branch."""
+        condition = self.family.condition(inputs)
+        return self.branch(exit).init(key, taps[exit.tap], condition, inputs, guide)
+
+    def init_predictor(self, key: Array, inputs: Inputs) -> PyTree:
+        """Fresh variables of the predictor."""
+        return self.predictor_net().init(key, *self.family.view(inputs))
+
+    @functools.cached_property
+    def _abstract(self) -> tuple[Variables, Inputs]:
+        """Shapes of the backbone and the bank, and of a single input."""
+        inputs, key = self.family.abstract_inputs(1), jax.random.key(0)
+        backbone = jax.eval_shape(self.init_backbone, key, inputs)
+        backbone.pop("spectral", None)
+        variables = {"backbone": backbone}
+        taps = jax.eval_shape(lambda v, i: self.full(v, i)[1], variables, inputs)
+        variables["bank"] = guides.abstract_bank(self.guides, self.family, taps)
+        return variables, inputs
+
+    def exit_gmacs(self, exit: Exit | None) -> float:
+        """GMACs of one picture by this exit: trunk, retrieval, branch; None is the backbone."""
+        variables, inputs = self._abstract
+        if exit is None:
+            return cost.gmacs(lambda v, i: self.full(v, i)[0], variables, inputs)
+        alone = dataclasses.replace(self, exits=(exit,))
+        taps = jax.eval_shape(lambda v, i: alone.trunk(v, i, exit.tap), variables, inputs)
+        guide = jax.eval_shape(alone.guide, variables, inputs, taps)
+        branch = jax.eval_shape(
+            lambda i, t, g: alone.init_branch(jax.random.key(0), exit, i, t, g),
+            inputs,
+            taps,
+            guide,
+        )
+        variables = {**variables, "branches": {exit.name: branch}}
+        return cost.gmacs(lambda v, i: alone.picture(v, i, 1), variables, inputs)
+
+    def predictor_gmacs(self) -> float:
+        """GMACs of the predictor for one input."""
+        inputs = self._abstract[1]
+        variables = jax.eval_shape(self.init_predictor, jax.random.key(0), inputs)
+        return cost.gmacs(lambda v, i: self.predict({"predictor": v}, i), variables, inputs)
+
+    def retrieval_gmacs(self) -> float:
+        """GMACs of one retrieval, already part of `exit_gmacs`."""
+        variables, inputs = self._abstract
+        taps = jax.eval_shape(lambda v, i: self.full(v, i)[1], variables, inputs)
+        return cost.gmacs(self.guide, variables, inputs, taps)
+
+    @functools.cached_property
+    def gmacs(self) -> tuple[float, ...]:
+        """GMACs of exits 1..n for one picture, retrieval included, predictor not."""
+        return tuple(self.exit_gmacs(e) for e in (*self.exits, None))

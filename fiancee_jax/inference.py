@@ -1,0 +1,339 @@
+"""Rendering: `load` a trained model, call it on inputs, get pictures of input-dependent depth."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import math
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from fiancee_jax import checkpoint
+from fiancee_jax.config import Config, Exit, read_config
+from fiancee_jax.errors import UserError
+from fiancee_jax.exits import MultiExit, Variables
+from fiancee_jax.models.staged import Inputs
+from fiancee_jax.routing import policies
+from fiancee_jax.routing.dispatch import dispatch, guard_vmap
+
+MICRO_BATCH = 4
+
+
+class Rendered(NamedTuple):
+    """What a renderer returns; b samples, n exits (the backbone is exit n).
+
+    Attributes:
+        images: [b, h, w, 3] float32 in [-1, 1].
+        exits: [b] int32, the exit 1..n that ran.
+        predicted_lpips: [b, n] predicted LPIPS-alex to the backbone's picture; the last column is
+            0. NaN where no predictor has been trained.
+        gmacs: [b] float32, GMACs spent, predictor and retrieval included.
+    """
+
+    images: Float[Array, "b h w 3"]
+    exits: Int[Array, "b"]
+    predicted_lpips: Float[Array, "b n"]
+    gmacs: Float[Array, "b"]
+
+
+# --- jitted -------------------------------------------------------------------------------------
+@functools.partial(jax.jit, static_argnames=("model", "number"))
+def render_exit(model: MultiExit, variables: Variables, inputs: Inputs, number: int) -> Array:
+    """Pictures of exit `number`; plain and differentiable. Previews and inference both use it."""
+    return model.picture(variables, inputs, number)
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def predict(model: MultiExit, variables: Variables, inputs: Inputs) -> Float[Array, "b n"]:
+    """Predicted distances of all exits."""
+    return model.predict(variables, inputs)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "exact", "micro_batch"))
+def render_routed(
+    model: MultiExit,
+    variables: Variables,
+    inputs: Inputs,
+    exits: Int[Array, "b"],
+    *,
+    exact: bool,
+    micro_batch: int = MICRO_BATCH,
+) -> tuple[Float[Array, "b h w 3"], Int[Array, "b"]]:
+    """Pictures of any mix of exits, and the exits that really ran: one trace for all mixes."""
+
+    def routed(variables: Variables, inputs: Inputs, exits: Array) -> tuple[Array, Array]:
+        runs = [
+            functools.partial(model.picture, variables, number=number)
+            for number in range(1, model.num_exits + 1)
+        ]
+        return dispatch(runs, inputs, exits, micro_batch=micro_batch, exact=exact)
+
+    return guard_vmap(routed)(variables, inputs, exits)
+
+
+@jax.jit
+def _under_threshold(predicted: Array, max_lpips: Array) -> Array:
+    return policies.threshold(predicted, max_lpips)
+
+
+@jax.jit
+def _under_budget(predicted: Array, gmacs: Array, budget: Array) -> Array:
+    weight = policies.budget_weight(predicted, gmacs, budget)
+    return policies.lagrangian(predicted, gmacs, weight)
+
+
+# --- policies as chosen by the user -------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What the user asked for: exactly one of the three.
+
+    Attributes:
+        max_lpips: quality threshold, LPIPS-alex to the backbone's picture, >= 0.
+        exit: exit number 1..n, or "full".
+        budget_gmacs: mean GMACs per picture, predictor and retrieval included.
+        confidence: share of inputs that must keep `max_lpips`; needs a calibrated model.
+    """
+
+    max_lpips: float | None = None
+    exit: int | str | None = None
+    budget_gmacs: float | None = None
+    confidence: float | None = None
+
+    def check(self, model: MultiExit, calibrated: bool = False) -> None:
+        """Raises UserError unless exactly one policy with a possible value was asked for."""
+        given = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        if len(given.keys() - {"confidence"}) != 1:
+            raise UserError(
+                f"give exactly one of max_lpips, exit, budget_gmacs; found {given or 'none'}."
+            )
+        for name in ("max_lpips", "budget_gmacs"):
+            value = given.get(name)
+            if value is not None and not (_is_number(value) and 0 <= value < math.inf):
+                raise UserError(f"{name} is {value!r}; it must be a number that is 0 or more.")
+        if self.confidence is not None and not calibrated:
+            raise UserError(
+                "confidence needs a calibrated model, and this one has no calibration. Leave it "
+                "out to use the predictor's own estimate."
+            )
+        if self.exit is not None:
+            self.number(model)
+
+    def number(self, model: MultiExit) -> int:
+        """The exit number of a fixed exit."""
+        if self.exit == "full":
+            return model.num_exits
+        valid = isinstance(self.exit, int | np.integer) and not isinstance(self.exit, bool)
+        if not valid or not 1 <= int(self.exit) <= model.num_exits:  # pyright: ignore[reportArgumentType]
+            names = ", ".join(f"{i} = {e.name}" for i, e in enumerate(model.exits, start=1))
+            raise UserError(
+                f"exit is {self.exit!r}; this model has exits 1 to {model.num_exits} ({names}, "
+                f'{model.num_exits} = the backbone, also "full").'
+            )
+        return int(self.exit)  # pyright: ignore[reportArgumentType]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+# --- the renderer -------------------------------------------------------------------------------
+@functools.lru_cache(maxsize=32)
+def _sized(model: MultiExit, size: tuple[int, int]) -> MultiExit:
+    return dataclasses.replace(model, family=model.family.with_size(size))
+
+
+class Renderer:
+    """A trained model, ready to be called. Made by `load`.
+
+    Attributes:
+        config: the resolved config of its training run.
+        model: its networks (`exits.MultiExit`).
+        variables: its arrays.
+        menu: what the branches phase measured for every exit (list of dicts).
+    """
+
+    def __init__(
+        self, config: Config, model: MultiExit, variables: Variables, menu: list[dict[str, Any]]
+    ) -> None:
+        self.config, self.model, self.variables, self.menu = config, model, variables, menu
+
+    @property
+    def has_predictor(self) -> bool:
+        """Whether inputs can be routed (or only rendered at a fixed exit)."""
+        return "predictor" in self.variables
+
+    def gmacs(self, size: tuple[int, int] | None = None) -> tuple[float, ...]:
+        """GMACs of exits 1..n at `size` (default: the trained one), without the predictor."""
+        return self.model.gmacs if size is None else _sized(self.model, tuple(size)).gmacs
+
+    def draw_latents(self, key: Array, batch: int) -> Float[Array, "b z"]:
+        """z ~ N(0, 1), [batch, latent_dim]."""
+        return jax.random.normal(key, (batch, self.model.family.latent_dim))
+
+    def predict(self, inputs: Any, z: Array) -> Float[Array, "b n"]:
+        """Predicted LPIPS-alex of every exit, before anything is generated."""
+        checked = {**self.model.family.check_inputs(inputs), "z": self._check_latents(z)}
+        self._need_predictor()
+        return predict(self.model, self.variables, checked)
+
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        key: Array | None = None,
+        z: Array | None = None,
+        max_lpips: float | None = None,
+        exit: int | str | None = None,
+        budget_gmacs: float | None = None,
+        confidence: float | None = None,
+        exact: bool = False,
+    ) -> Rendered:
+        """Renders a batch.
+
+        Args:
+            inputs: for OASIS label maps [b, h, w], integers.
+            key: draws z; give either `key` or `z`.
+            z: latents [b, latent_dim].
+            max_lpips: take the cheapest exit whose predicted LPIPS-alex is at most this.
+            exit: take this exit for all, 1..n or "full". Can be differentiated with respect to z
+                and vmapped; routed calls cannot.
+            budget_gmacs: spend at most this on average over the batch, where it helps most.
+            confidence: with `max_lpips`; needs a calibrated model.
+            exact: pad micro-batches so that no picture depends on its batch-mates; otherwise some
+                inputs are promoted to a dearer exit to fill micro-batches.
+
+        Raises:
+            UserError: bad inputs or options; before anything compiles.
+        """
+        choice = Choice(max_lpips, exit, budget_gmacs, confidence)
+        choice.check(self.model)
+        checked = self.model.family.check_inputs(inputs)
+        checked["z"] = self._latents(checked, key, z)
+        sized = _sized(self.model, checked[self.model.family.input_names[0]].shape[1:3])
+        if choice.exit is not None:
+            return self._fixed(sized, checked, choice.number(self.model))
+        return self._routed(sized, checked, choice, exact)
+
+    def _fixed(self, sized: MultiExit, inputs: Inputs, number: int) -> Rendered:
+        if number < self.model.num_exits and "branches" not in self.variables:
+            raise UserError("no branches have been trained; only exit='full' can be rendered.")
+        images = render_exit(self.model, self.variables, inputs, number)
+        batch, n = images.shape[0], self.model.num_exits
+        gmacs = jnp.full((batch,), sized.gmacs[number - 1], jnp.float32)
+        predicted = jnp.full((batch, n), jnp.nan)
+        if self.has_predictor:
+            predicted = predict(self.model, self.variables, inputs)
+        return Rendered(images, jnp.full((batch,), number, jnp.int32), predicted, gmacs)
+
+    def _routed(self, sized: MultiExit, inputs: Inputs, choice: Choice, exact: bool) -> Rendered:
+        self._need_predictor()
+        predicted = predict(self.model, self.variables, inputs)
+        table = self.table(sized)
+        exits = self.choose(predicted, choice, sized)
+        images, ran = render_routed(self.model, self.variables, inputs, exits, exact=exact)
+        return Rendered(images, ran, predicted, table[ran - 1])
+
+    def table(self, sized: MultiExit | None = None) -> Float[Array, "n"]:
+        """GMACs of a routed picture by exit: trunk, retrieval, branch and predictor."""
+        sized = sized or self.model
+        return jnp.asarray(sized.gmacs, jnp.float32) + sized.predictor_gmacs()
+
+    def choose(
+        self, predicted: Float[Array, "b n"], choice: Choice, sized: MultiExit | None = None
+    ) -> Int[Array, "b"]:
+        """Exit numbers by the chosen policy."""
+        if choice.exit is not None:
+            return policies.fixed(predicted, choice.number(self.model))
+        if choice.max_lpips is not None:
+            return _under_threshold(predicted, jnp.float32(choice.max_lpips))
+        table = self.table(sized)
+        if choice.budget_gmacs < float(table[0]):  # pyright: ignore[reportOptionalOperand]
+            raise UserError(
+                f"budget_gmacs is {choice.budget_gmacs:g}, but the cheapest exit costs "
+                f"{float(table[0]):.4g} GMACs (the backbone {float(table[-1]):.4g}). Give more."
+            )
+        return _under_budget(predicted, table, jnp.float32(choice.budget_gmacs))
+
+    def _need_predictor(self) -> None:
+        if not self.has_predictor:
+            raise UserError(
+                "this model has no predictor yet, so it cannot route: train the phase 'predictor', "
+                "or render with a fixed exit (exit=k or exit='full')."
+            )
+
+    def _latents(self, inputs: Inputs, key: Array | None, z: Array | None) -> Array:
+        if (key is None) == (z is None):
+            raise UserError("give either key=jax.random.key(seed) or z=[batch, latent_dim].")
+        batch = inputs[self.model.family.input_names[0]].shape[0]
+        z = self.draw_latents(key, batch) if z is None else self._check_latents(z)
+        if z.shape[0] != batch:
+            raise UserError(f"z has {z.shape[0]} rows for {batch} inputs; give one for each.")
+        return z
+
+    def _check_latents(self, z: Any) -> Array:
+        z, length = jnp.asarray(z, jnp.float32), self.model.family.latent_dim
+        if z.ndim != 2 or z.shape[1] != length:
+            raise UserError(f"z has shape {list(z.shape)}; this model takes [batch, {length}].")
+        if not isinstance(z, jax.core.Tracer) and not bool(jnp.isfinite(z).all()):
+            raise UserError("z holds values that are not finite.")
+        return z
+
+
+def file_latent(seed: int, name: str, latent_dim: int) -> Float[np.ndarray, "z"]:
+    """z of a file: a function of (seed, file name) alone, never of its position."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    words = np.frombuffer(digest, np.uint32)
+    rng = np.random.Generator(np.random.PCG64(words.tolist()))
+    return rng.standard_normal(latent_dim, dtype=np.float32)
+
+
+# --- loading ------------------------------------------------------------------------------------
+def find_model(name: str | pathlib.Path) -> pathlib.Path:
+    """The workdir `name`, or the model in the box of that name."""
+    path = pathlib.Path(name)
+    if path.is_dir():
+        return path.resolve()
+    package = pathlib.Path(__file__).resolve().parent
+    boxes = [package / "pretrained", package.parent / "pretrained"]
+    names = sorted(p.name for box in boxes if box.is_dir() for p in box.iterdir() if p.is_dir())
+    for box in boxes:
+        if str(name) in names and (box / str(name)).is_dir():
+            return box / str(name)
+    known = f"Models in the box: {', '.join(names)}." if names else "No model is in the box yet."
+    raise UserError(f"no workdir or model called {str(name)!r}. {known} Train one: see README.md.")
+
+
+def load(name: str | pathlib.Path) -> Renderer:
+    """Loads a trained model.
+
+    Args:
+        name: a workdir of train.py, or the name of a model in the box; from any directory.
+
+    Raises:
+        UserError: there is no such model, or its backbone has not been trained.
+    """
+    workdir = find_model(name)
+    config = read_config(workdir)
+    store = checkpoint.Store(workdir)
+    if store.latest("backbone") is None:
+        raise UserError(checkpoint.missing(workdir, "backbone"))
+    variables: Variables = {"backbone": store.model("backbone")}
+    if store.latest("guides") is not None:
+        variables["bank"] = store.model("guides")
+    menu: list[dict[str, Any]] = []
+    exits: tuple[Exit, ...] = ()
+    if store.latest("branches") is not None:
+        variables["branches"] = store.model("branches")
+        menu = store.extra("branches").get("menu", [])
+        exits = tuple(Exit(e["tap"], e["width"]) for e in menu if not e["dropped"])
+        exits = exits or config.exits
+    if store.latest("predictor") is not None:
+        variables["predictor"] = store.model("predictor")
+    store.close()
+    return Renderer(config, MultiExit.of(config, exits), variables, menu)

@@ -1,0 +1,107 @@
+"""The backbone with its taps, and the light branches that leave it (FIANCEE, section 3.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fiancee_jax.config import Exit, Guides
+from fiancee_jax.models.layers import Conv
+from fiancee_jax.models.staged import Inputs, PyTree, StagedGenerator
+
+Taps = dict[int, Array]  # features after each stage, by stage number
+
+
+class Guide(NamedTuple):
+    """What the bank gives a branch.
+
+    Attributes:
+        base: a picture [b, h, w, 3] in [-1, 1], added before the last activation; or None.
+        features: [b, h', w', c] of any size, resized and concatenated; or None.
+    """
+
+    base: Array | None = None
+    features: Array | None = None
+
+
+class Backbone(nn.Module):
+    """A staged generator: ``G = head . l_N . ... . l_1 . stem`` (FIANCEE, section 3)."""
+
+    family: StagedGenerator
+
+    def setup(self) -> None:
+        """Builds the family's modules at full width."""
+        self.stem = self.family.stem()
+        self.stages = [self.family.stage(i) for i in range(1, self.family.num_stages + 1)]
+        self.head = self.family.head()
+
+    def __call__(
+        self, condition: PyTree, *, train: bool = False
+    ) -> tuple[Float[Array, "b h w 3"], Taps]:
+        """The full picture and the features after every stage."""
+        taps = self.trunk(condition, self.family.num_stages, train=train)
+        return self.head(taps[self.family.num_stages]), taps
+
+    def trunk(self, condition: PyTree, last: int, *, train: bool = False) -> Taps:
+        """Features after each of the stages 1..last; nothing beyond `last` is computed."""
+        x, taps = self.stem(condition), {}
+        for index, stage in enumerate(self.stages[:last], start=1):
+            x = taps[index] = stage(x, condition, train=train)
+        return taps
+
+
+class Branch(nn.Module):
+    """The stages after the tap, built light: ``stages[tap:]`` at ``exit.width``, then a head.
+
+    A 1x1 convolution first brings the tap down to the light width, unless a single stage is left:
+    there it would starve the full-resolution stage.
+    """
+
+    family: StagedGenerator
+    exit: Exit
+    guides: Guides
+
+    def setup(self) -> None:
+        """Builds the adapter, the light stages and the head."""
+        tap, width, last = self.exit.tap, self.exit.width, self.family.num_stages
+        self.adapter = Conv(self.family.features(tap, width), 1) if last - tap > 1 else None
+        self.stages = [self.family.stage(i, width=width) for i in range(tap + 1, last + 1)]
+        self.head = self.family.head()
+        if self.guides.form == "learnt":
+            parts, channels = self.family.palette_shape
+            self.palette = nn.Dense(parts * channels)
+
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        condition: PyTree,
+        inputs: Inputs,
+        guide: Guide,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "b h w 3"]:
+        """The exit's picture from the trunk's features at the tap."""
+        x = _join(x, guide.features)
+        if self.adapter is not None:
+            x = self.adapter(x)
+        for i, stage in enumerate(self.stages):
+            if i > 0 and self.guides.inject == "every":
+                x = _join(x, guide.features)
+            x = stage(x, condition, train=train)
+        base = self._learnt(inputs) if self.guides.form == "learnt" else guide.base
+        return self.head(x, base)
+
+    def _learnt(self, inputs: Inputs) -> Array:
+        palette = jnp.tanh(self.palette(inputs["z"]))
+        return self.family.paint(palette.reshape(-1, *self.family.palette_shape), inputs)
+
+
+def _join(x: Array, features: Array | None) -> Array:
+    if features is None:
+        return x
+    shape = (*x.shape[:3], features.shape[-1])
+    return jnp.concatenate([x, jax.image.resize(features, shape, "linear")], axis=-1)

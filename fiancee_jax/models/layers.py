@@ -1,0 +1,123 @@
+"""Convolutions, spectral norm and resizing shared by every network here. All NHWC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+PyTree = Any
+
+GAIN = 0.02  # the gain of OASIS's xavier-normal initialisation
+
+
+def xavier_normal(gain: float = GAIN, parts: int = 1) -> Callable[..., Array]:
+    """Xavier-normal initialiser; `parts` > 1 fills that many stacked kernels independently."""
+
+    def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        *window, fan_in, fan_out = shape
+        area = 1
+        for side in window:
+            area *= side
+        std = gain * (2.0 / (area * (fan_in + fan_out // parts))) ** 0.5
+        return std * jax.random.normal(key, shape, dtype)
+
+    return init
+
+
+class Conv(nn.Module):
+    """A 'SAME' convolution of odd size, optionally with spectral norm (Miyato et al., 2018).
+
+    The kernel is divided by ``sigma = u^T W v``. u and v live in the collection ``spectral`` and
+    are only read here: training advances them with `power_iteration`, inference folds them into the
+    kernel once with `fold_spectral` and applies the module without the collection. So an imported
+    checkpoint keeps its own sigma.
+    """
+
+    features: int
+    size: int = 3
+    use_bias: bool = True
+    spectral: bool = False
+    parts: int = 1  # stacked kernels that are initialised as if they were separate
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
+        """Returns [b, h, w, features]."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", xavier_normal(parts=self.parts), shape)
+        if self.spectral and (self.is_initializing() or self.has_variable("spectral", "u")):
+            kernel = kernel / self._sigma(kernel)
+        y = jax.lax.conv_general_dilated(
+            x,
+            kernel.astype(x.dtype),
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return y + bias.astype(x.dtype).reshape(1, 1, 1, -1)
+
+    def _sigma(self, kernel: Array) -> Array:
+        def start() -> Array:
+            return _unit(jax.random.normal(self.make_rng("params"), (self.features,)))
+
+        matrix = kernel.reshape(-1, self.features)
+        u = self.variable("spectral", "u", start).value
+        # Half a power iteration: with v drawn too, sigma would be near 0 and of either sign.
+        v = self.variable("spectral", "v", lambda: _unit(matrix @ u)).value
+        return v @ matrix @ u
+
+
+def _unit(x: Array) -> Array:
+    return x / (jnp.linalg.norm(x) + 1e-12)
+
+
+def power_iteration(params: PyTree, spectral: PyTree) -> PyTree:
+    """One step of v <- W^T u, u <- W v (both normalised) for every spectrally normalised kernel.
+
+    Args:
+        params: the ``params`` collection of a module.
+        spectral: its ``spectral`` collection, the same tree with {u, v} at the leaves.
+
+    Returns:
+        The new ``spectral`` collection; no gradient flows through it.
+    """
+    if "u" in spectral:
+        matrix = jax.lax.stop_gradient(params["kernel"]).reshape(-1, spectral["u"].shape[0])
+        v = _unit(matrix @ spectral["u"])
+        return {"u": _unit(matrix.T @ v), "v": v}
+    return {name: power_iteration(params[name], child) for name, child in spectral.items()}
+
+
+def fold_spectral(params: PyTree, spectral: PyTree) -> PyTree:
+    """`params` with every spectrally normalised kernel divided by its sigma."""
+    if "u" in spectral:
+        kernel = params["kernel"]
+        sigma = spectral["v"] @ kernel.reshape(-1, kernel.shape[-1]) @ spectral["u"]
+        return {**params, "kernel": kernel / sigma}
+    folded = {name: fold_spectral(params[name], child) for name, child in spectral.items()}
+    return {**params, **folded}
+
+
+def upsample(x: Float[Array, "b h w c"], factor: int = 2) -> Float[Array, "b h2 w2 c"]:
+    """Nearest-neighbour enlargement by an integer factor."""
+    b, h, w, c = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, factor, w, factor, c))
+    return x.reshape(b, h * factor, w * factor, c)
+
+
+def average_pool(x: Float[Array, "b h w c"], factor: int = 2) -> Float[Array, "b h2 w2 c"]:
+    """Mean over non-overlapping factor x factor cells; the sides must be divisible by it."""
+    b, h, w, c = x.shape
+    return x.reshape(b, h // factor, factor, w // factor, factor, c).mean((2, 4))
+
+
+def leaky_relu(x: Array) -> Array:
+    """Leaky ReLU with slope 0.2, the one used throughout OASIS."""
+    return nn.leaky_relu(x, 0.2)

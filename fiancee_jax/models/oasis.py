@@ -1,0 +1,316 @@
+"""OASIS (Sushko et al., ICLR 2021): label map and z to picture, as a staged generator."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from fiancee_jax import losses
+from fiancee_jax.colors import class_colors
+from fiancee_jax.errors import UserError
+from fiancee_jax.models.discriminator import Discriminator
+from fiancee_jax.models.layers import Conv, average_pool, leaky_relu, upsample
+from fiancee_jax.models.spade import SpadeBlock
+from fiancee_jax.models.staged import Discriminate, Inputs
+
+BASE_LIMIT = 0.97  # base pictures are clipped to this before arctanh
+
+
+class Condition(NamedTuple):
+    """z [b, d] and the label map at the size of each stage, [b, h_i, w_i], smallest first."""
+
+    z: Array
+    labels: tuple[Array, ...]
+
+
+class Stem(nn.Module):
+    """A 3x3 convolution over the smallest map, without spectral norm."""
+
+    features: int
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, condition: Condition) -> Float[Array, "b h w c"]:
+        """Returns [b, h_0, w_0, features]."""
+        return Conv(self.features, name="fc")(_segmap(condition, 0, self.num_classes))
+
+
+class Stage(nn.Module):
+    """Nearest x2 (but for the first stage), then one SPADE block."""
+
+    index: int
+    features: int
+    hidden: int
+    num_classes: int
+    spectral: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], condition: Condition, *, train: bool = False
+    ) -> Float[Array, "b h2 w2 d"]:
+        """Returns [b, h_i, w_i, features]."""
+        if self.index > 1:
+            x = upsample(x)
+        seg = _segmap(condition, self.index - 1, self.num_classes)
+        return SpadeBlock(self.features, self.hidden, self.spectral, name="block")(
+            x, seg, train=train
+        )
+
+
+class Head(nn.Module):
+    """Leaky ReLU, 3x3 convolution to RGB, tanh; without spectral norm."""
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], base: Float[Array, "b h w 3"] | None = None
+    ) -> Float[Array, "b h w 3"]:
+        """Returns a picture in [-1, 1]; a zero convolution returns `base` itself."""
+        y = Conv(3, name="conv_img")(leaky_relu(x))
+        if base is not None:
+            y = y + jnp.arctanh(jnp.clip(base, -BASE_LIMIT, BASE_LIMIT))
+        return jnp.tanh(y)
+
+
+def _segmap(condition: Condition, level: int, num_classes: int) -> Float[Array, "b h w s"]:
+    """[z, one-hot labels] at the size of one stage; z comes first, constant over space."""
+    labels = condition.labels[level]
+    z = condition.z[:, None, None, :]
+    z = jnp.broadcast_to(z, (*labels.shape, z.shape[-1]))
+    return jnp.concatenate([z, jax.nn.one_hot(labels, num_classes, dtype=z.dtype)], axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Oasis:
+    """Hyper-parameters of an OASIS generator and its discriminator.
+
+    Attributes:
+        size: (height, width) of the pictures, pixels; divisible by 2^(blocks - 1), and by
+            2^len(discriminator_channels) for training.
+        classes: names of the label classes by id; filled in from the data set. The class named
+            "void", if any, carries no loss.
+        width: c, the channels after the last stage; published: 64.
+        hidden: SPADE's hidden channels; published: 128 (2c is OASIS's proportion).
+        z_dim: length of z; published: 64.
+        blocks: SPADE blocks = stages; published: 6. Fewer drop stages of 16c at the front.
+        discriminator_channels: features after each encoder block of the discriminator.
+        min_channels: light stages are never thinner than this.
+        lambda_labelmix: weight of the LabelMix term; published: 10 (Cityscapes 5).
+    """
+
+    input_names: ClassVar[tuple[str, ...]] = ("labels",)
+
+    size: tuple[int, int] = (256, 256)
+    classes: tuple[str, ...] = ()
+    width: int = 64
+    hidden: int = 128
+    z_dim: int = 64
+    blocks: int = 6
+    discriminator_channels: tuple[int, ...] = (128, 128, 256, 256, 512, 512)
+    min_channels: int = 8
+    lambda_labelmix: float = 10.0
+
+    @property
+    def num_stages(self) -> int:
+        """One stage for each SPADE block."""
+        return self.blocks
+
+    @property
+    def latent_dim(self) -> int:
+        """Length of z."""
+        return self.z_dim
+
+    @property
+    def num_classes(self) -> int:
+        """Label classes, void included."""
+        return len(self.classes)
+
+    @property
+    def void(self) -> int | None:
+        """Id of the class without loss, or None."""
+        return self.classes.index("void") if "void" in self.classes else None
+
+    # --- networks -------------------------------------------------------------------------
+    def features(self, stage: int, width: float = 1.0) -> int:
+        """Channels after `stage` (0 = stem): 16c, 16c, 16c, 8c, 4c, 2c, c, scaled by `width`."""
+        multiple = (16, 16, 16, 8, 4, 2, 1)[-(self.blocks + 1) :][stage]
+        return self._light(multiple * self.width, width)
+
+    def _light(self, channels: int, width: float) -> int:
+        if width == 1.0:
+            return channels
+        return min(channels, max(self.min_channels, round(channels * width)))
+
+    def stage_factor(self, stage: int) -> int:
+        """Picture size over feature size after `stage`; the stem has the size of stage 1."""
+        return 2 ** (self.blocks - max(stage, 1))
+
+    def stem(self) -> nn.Module:
+        """See `StagedGenerator.stem`."""
+        return Stem(self.features(0), self.num_classes)
+
+    def stage(self, index: int, *, width: float = 1.0) -> nn.Module:
+        """See `StagedGenerator.stage`."""
+        return Stage(
+            index,
+            self.features(index, width),
+            self._light(self.hidden, width),
+            self.num_classes,
+            spectral=width == 1.0,
+        )
+
+    def head(self) -> nn.Module:
+        """See `StagedGenerator.head`."""
+        return Head()
+
+    def condition(self, inputs: Inputs) -> Condition:
+        """The map at every stage's size; torch's nearest down-sampling is ``[:, ::s, ::s]``."""
+        factors = [self.stage_factor(i) for i in range(1, self.blocks + 1)]
+        return Condition(inputs["z"], tuple(inputs["labels"][:, ::s, ::s] for s in factors))
+
+    def abstract_inputs(self, batch: int) -> Inputs:
+        """Shapes of a batch: labels [b, h, w] int32 and z [b, z_dim] float32."""
+        return {
+            "labels": jax.ShapeDtypeStruct((batch, *self.size), jnp.int32),
+            "z": jax.ShapeDtypeStruct((batch, self.z_dim), jnp.float32),
+        }
+
+    # --- guides ---------------------------------------------------------------------------
+    @property
+    def palette_shape(self) -> tuple[int, int]:
+        """One colour for each class."""
+        return self.num_classes, 3
+
+    def summarise(
+        self, images: Float[Array, "b h w 3"], inputs: Inputs
+    ) -> tuple[Float[Array, "b k 3"], Float[Array, "b k"]]:
+        """Mean colour [b, classes, 3] and share of the pixels [b, classes] of each class."""
+        onehot = jax.nn.one_hot(inputs["labels"], self.num_classes)
+        pixels = jnp.einsum("bhwk->bk", onehot)
+        sums = jnp.einsum("bhwk,bhwc->bkc", onehot, images, precision="highest")
+        area = images.shape[1] * images.shape[2]
+        return sums / jnp.maximum(pixels, 1.0)[..., None], pixels / area
+
+    def paint(self, palette: Float[Array, "b k 3"], inputs: Inputs) -> Float[Array, "b h w 3"]:
+        """``palette[label]`` for every pixel."""
+        return jax.vmap(lambda colors, labels: colors[labels])(palette, inputs["labels"])
+
+    # --- predictor ------------------------------------------------------------------------
+    def view(self, inputs: Inputs) -> tuple[Float[Array, "b h w c"], Float[Array, "b d"]]:
+        """Class shares on a grid of 8 x 8 pixel cells (one cell per 2x2 of stage n-2), and z."""
+        onehot = jax.nn.one_hot(inputs["labels"], self.num_classes)
+        return average_pool(onehot, min(8, 2 ** (self.blocks - 1))), inputs["z"]
+
+    # --- adversary ------------------------------------------------------------------------
+    def discriminator(self) -> nn.Module:
+        """The U-Net of `discriminator.Discriminator`."""
+        return Discriminator(self.discriminator_channels, self.num_classes)
+
+    def _weights(self, inputs: Inputs) -> Float[Array, "n"]:
+        return losses.class_weights(inputs["labels"], self.num_classes, self.void)
+
+    def generator_loss(
+        self, discriminate: Discriminate, fake: Array, inputs: Inputs
+    ) -> Float[Array, ""]:
+        """L_G: D should see the right class in every pixel (OASIS, eq. 3)."""
+        return losses.real_loss(discriminate(fake), inputs["labels"], self._weights(inputs))
+
+    def discriminator_losses(
+        self, discriminate: Discriminate, fake: Array, real: Array, inputs: Inputs, key: Array
+    ) -> dict[str, Array]:
+        """L_D in its three terms: fake, real and LabelMix (OASIS, eq. 1 and 4)."""
+        mask = losses.labelmix_mask(key, inputs["labels"], self.num_classes)
+        logits_fake, logits_real = discriminate(fake), discriminate(real)
+        logits_mixed = discriminate(losses.mix(mask, real, fake))
+        labelmix = losses.labelmix_loss(logits_mixed, logits_real, logits_fake, mask)
+        return {
+            "d_fake": losses.fake_loss(logits_fake),
+            "d_real": losses.real_loss(logits_real, inputs["labels"], self._weights(inputs)),
+            "d_labelmix": self.lambda_labelmix * labelmix,
+        }
+
+    # --- host side ------------------------------------------------------------------------
+    def with_classes(self, classes: tuple[str, ...]) -> Oasis:
+        """Resolved for a data set; a config that names classes must name the same ones."""
+        if self.classes and self.classes != classes:
+            raise UserError(
+                f"the data set has classes {list(classes)}, but the config (or the model) has "
+                f"{list(self.classes)}. Give data with the same classes.json, or leave "
+                "model.classes empty to take the data set's."
+            )
+        return dataclasses.replace(self, classes=classes)
+
+    def with_size(self, size: tuple[int, int]) -> Oasis:
+        """The same networks for another picture size."""
+        return dataclasses.replace(self, size=size)
+
+    def check(self) -> None:
+        """Raises UserError if sizes, channels and blocks do not fit together."""
+        divisor = 2 ** (self.blocks - 1)
+        if not 2 <= self.blocks <= 6:
+            raise UserError(f"model.blocks is {self.blocks}; OASIS takes 2 to 6.")
+        if any(side <= 0 or side % divisor for side in self.size):
+            raise UserError(
+                f"model.size is {list(self.size)}, but with {self.blocks} blocks both sides must be "
+                f"divisible by {divisor}: try {[_round(s, divisor) for s in self.size]}."
+            )
+        for name in ("width", "hidden", "z_dim", "min_channels"):
+            if getattr(self, name) < 1:
+                raise UserError(f"model.{name} is {getattr(self, name)}; it must be 1 or more.")
+        if not self.discriminator_channels or min(self.discriminator_channels) < 1:
+            raise UserError(
+                f"model.discriminator_channels is {list(self.discriminator_channels)}; give the "
+                "channels after each of its blocks, at least one block."
+            )
+        pools = 2 ** len(self.discriminator_channels)
+        if any(side % pools for side in self.size):
+            raise UserError(
+                f"model.size is {list(self.size)}, but a discriminator of "
+                f"{len(self.discriminator_channels)} blocks pools {len(self.discriminator_channels)}"
+                f" times and needs sides divisible by {pools}: take fewer "
+                f"model.discriminator_channels, or size {[_round(s, pools) for s in self.size]}."
+            )
+
+    def check_inputs(self, inputs: Any) -> Inputs:
+        """Checks labels [b, h, w] integers in 0..classes-1 with sides divisible by 2^(blocks-1)."""
+        if isinstance(inputs, dict) and "labels" not in inputs:
+            raise UserError(f"inputs must hold 'labels' (label maps); found {sorted(inputs)}.")
+        labels = inputs["labels"] if isinstance(inputs, dict) else inputs
+        if not isinstance(labels, jax.Array):
+            labels = np.asarray(labels)
+        if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
+            raise UserError(
+                f"label maps must be integers of shape [batch, height, width]; found {labels.dtype} "
+                f"of shape {list(labels.shape)}. One map needs labels[None]."
+            )
+        divisor = 2 ** (self.blocks - 1)
+        if any(side == 0 or side % divisor for side in labels.shape[1:]):
+            raise UserError(
+                f"label maps are {labels.shape[1]}x{labels.shape[2]}; height and width must be "
+                f"divisible by {divisor}. Crop or resize them (infer.py does so by itself)."
+            )
+        if not isinstance(labels, jax.core.Tracer):
+            self._check_ids(np.asarray(labels))
+        rest = {k: v for k, v in inputs.items() if k != "labels"} if isinstance(inputs, dict) else {}
+        return {**rest, "labels": jnp.asarray(labels, jnp.int32)}
+
+    def _check_ids(self, labels: np.ndarray) -> None:
+        bad = np.unique(labels[(labels < 0) | (labels >= self.num_classes)])
+        if bad.size:
+            raise UserError(
+                f"label maps hold class ids {bad[:10].tolist()}, but the model knows ids 0 to "
+                f"{self.num_classes - 1}: {', '.join(self.classes)}. Map the others to one of these."
+            )
+
+    def picture_of_inputs(self, inputs: Inputs) -> np.ndarray:
+        """Label maps in their class colours, [b, h, w, 3] uint8."""
+        return class_colors(self.classes)[np.asarray(inputs["labels"])]
+
+
+def _round(side: int, divisor: int) -> int:
+    return max(divisor, round(side / divisor) * divisor)

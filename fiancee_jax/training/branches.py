@@ -1,0 +1,232 @@
+"""Phase 3: all branches at once against the frozen backbone's pictures (FIANCEE, section 3.1)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from fiancee_jax import losses
+from fiancee_jax.config import BackbonePhase, BranchesPhase, Exit
+from fiancee_jax.data import Batch
+from fiancee_jax.errors import UserError
+from fiancee_jax.exits import MultiExit, Variables
+from fiancee_jax.models import lpips
+from fiancee_jax.models.branches import Guide, Taps
+from fiancee_jax.models.layers import power_iteration
+from fiancee_jax.models.staged import Inputs
+from fiancee_jax.routing import menu
+from fiancee_jax.training import backbone, measure, preview
+from fiancee_jax.training.log import Metrics, mean
+from fiancee_jax.training.loop import State, fit
+from fiancee_jax.training.workspace import Workspace
+
+
+def optimizer(phase: BranchesPhase) -> optax.GradientTransformation:
+    """Adam (0, 0.999) of every branch."""
+    return backbone.optimizer(phase, phase.lr, 0.0, 0.999)
+
+
+def init_state(model: MultiExit, phase: BranchesPhase, variables: Variables, key: Array) -> State:
+    """Fresh branches and optimiser states, by exit name."""
+    inputs = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), model.family.abstract_inputs(1))
+    _, taps = model.full(variables, inputs)
+    guide = model.guide(variables, inputs, taps)
+    fresh = {
+        e.name: model.init_branch(jax.random.fold_in(key, i), e, inputs, taps, guide)
+        for i, e in enumerate(model.exits)
+    }
+    adam = optimizer(phase)
+    return {"branches": fresh, "opt": {k: adam.init(v["params"]) for k, v in fresh.items()}}
+
+
+def with_discriminator(phase: BranchesPhase, state: State, trained: State) -> State:
+    """The state with the backbone's discriminator to start from."""
+    adam = optax.adam(phase.lr_d, 0.0, 0.999)
+    opt = adam.init(trained["d_params"])
+    d = {"d_params": trained["d_params"], "d_spectral": trained["d_spectral"], "opt_d": opt}
+    return {**state, **d}
+
+
+def make_step(model: MultiExit, phase: BranchesPhase) -> Any:
+    """The jitted step (state, frozen, batch, key, net) -> (state, metrics); the state is donated."""
+    return jax.jit(functools.partial(train_step, model, phase), donate_argnums=0)
+
+
+def train_step(
+    model: MultiExit,
+    phase: BranchesPhase,
+    state: State,
+    frozen: Variables,
+    batch: Batch,
+    key: Array,
+    net: lpips.LpipsParams,
+) -> tuple[State, Metrics]:
+    """One update of the chosen branches; the trunk runs once, without gradients."""
+    k_z, k_exits, k_mix = jax.random.split(key, 3)
+    size = jax.tree.leaves(batch.inputs)[0].shape[0]
+    inputs = {**batch.inputs, "z": jax.random.normal(k_z, (size, model.family.latent_dim))}
+    target, taps = model.full(frozen, inputs)
+    context = (inputs, taps, model.guide(frozen, inputs, taps), target)
+    chosen = choose(k_exits, len(model.exits), phase.exits_per_step)
+    critic = _critic(model, state)
+    metrics: Metrics = {}
+    pictures = []
+    new = {"branches": dict(state["branches"]), "opt": dict(state["opt"])}
+    for i, exit in enumerate(model.exits):
+        update = functools.partial(_update, model, phase, exit, context, net, critic)
+        branch, opt = state["branches"][exit.name], state["opt"][exit.name]
+        if phase.exits_per_step:
+            skip = functools.partial(_skip, target)
+            results = jax.lax.cond(chosen[i], update, skip, branch, opt)
+        else:
+            results = update(branch, opt)
+        new["branches"][exit.name], new["opt"][exit.name], picture, terms = results
+        count = chosen[i].astype(jnp.float32)
+        metrics |= {f"{exit.name}/{k}": (v * count, count) for k, v in terms.items()}
+        pictures.append(picture)
+    state = {**state, **new}
+    if phase.adversarial > 0:
+        fake = jnp.stack(pictures)[jnp.argmax(chosen)]
+        state, d_metrics = _update_critic(model, phase, state, fake, batch, inputs, k_mix)
+        metrics |= d_metrics
+    return state, metrics
+
+
+def choose(key: Array, exits: int, count: int) -> Array:
+    """Which exits are trained in this step: `count` random ones, or all (count = 0)."""
+    if count == 0:
+        return jnp.ones(exits, bool)
+    return jnp.zeros(exits, bool).at[jax.random.permutation(key, exits)[:count]].set(True)
+
+
+def _critic(model: MultiExit, state: State) -> Any:
+    """The discriminator with its current weights, or None where it is not trained."""
+    if "d_params" not in state:
+        return None
+    return backbone.discriminate(model, state["d_params"], [state["d_spectral"]])
+
+
+def _update(
+    model: MultiExit,
+    phase: BranchesPhase,
+    exit: Exit,
+    context: tuple[Inputs, Taps, Guide, Array],
+    net: lpips.LpipsParams,
+    critic: Any,
+    branch: Any,
+    opt: Any,
+) -> tuple[Any, Any, Array, dict[str, Array]]:
+    """One Adam step of one branch: its variables, optimiser state, picture and loss terms."""
+    inputs, taps, guide, target = context
+
+    def loss(params: Any) -> Any:
+        picture, changed = model.branch(exit).apply(
+            {**branch, "params": params},
+            taps[exit.tap],
+            model.family.condition(inputs),
+            inputs,
+            guide,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        terms = {
+            "l1": jnp.mean(losses.l1(picture, target)),  # pyright: ignore[reportArgumentType]
+            "lpips": jnp.mean(lpips.distance(net, picture, target)),  # pyright: ignore[reportArgumentType]
+        }
+        total = phase.l1 * terms["l1"] + phase.lpips * terms["lpips"]
+        if critic is not None:
+            terms["adv"] = model.family.generator_loss(critic, picture, inputs)  # pyright: ignore[reportArgumentType]
+            total = total + phase.adversarial * terms["adv"]
+        return total, (picture, changed["batch_stats"], terms)
+
+    grad, (picture, stats, terms) = jax.grad(loss, has_aux=True)(branch["params"])
+    step, opt = optimizer(phase).update(grad, opt)
+    params = optax.apply_updates(branch["params"], step)
+    return {"params": params, "batch_stats": stats}, opt, picture, terms
+
+
+def _skip(target: Array, branch: Any, opt: Any) -> tuple[Any, Any, Array, dict[str, Array]]:
+    return branch, opt, jnp.zeros_like(target), {"l1": jnp.float32(0), "lpips": jnp.float32(0)}
+
+
+def _update_critic(
+    model: MultiExit,
+    phase: BranchesPhase,
+    state: State,
+    fake: Array,
+    batch: Batch,
+    inputs: Inputs,
+    key: Array,
+) -> tuple[State, Metrics]:
+    spectral = power_iteration(state["d_params"], state["d_spectral"])
+
+    def loss(params: Any) -> Any:
+        logits = backbone.discriminate(model, params, [spectral])
+        return backbone.discriminator_terms(
+            model, logits, fake, batch._replace(inputs=inputs), key
+        )
+
+    grad, terms = jax.grad(loss, has_aux=True)(state["d_params"])
+    step, opt = optax.adam(phase.lr_d, 0.0, 0.999).update(grad, state["opt_d"])
+    params = optax.apply_updates(state["d_params"], step)
+    state = {**state, "d_params": params, "opt_d": opt, "d_spectral": spectral}
+    return state, {k: mean(v) for k, v in terms.items()}
+
+
+# --- the phase ----------------------------------------------------------------------------------
+def run(work: Workspace) -> None:
+    """Trains the branches, measures them on unseen inputs and writes the menu."""
+    phase, model = work.config.branches, work.model
+    if phase.adversarial > 0 and phase.exits_per_step:
+        raise UserError(
+            "branches.adversarial needs branches.exits_per_step 0 (all exits in every step)."
+        )
+    frozen = work.frozen("backbone", "guides")
+    state = jax.jit(functools.partial(init_state, model, phase))(frozen, work.key("init", 2))
+    if phase.adversarial > 0:
+        like = jax.eval_shape(
+            functools.partial(backbone.init_state, model, work.config.backbone),
+            jax.random.key(0),
+        )
+        placed = jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=work.replicated), like
+        )
+        state = with_discriminator(phase, state, work.store.train("backbone", placed))
+    state = jax.device_put(state, work.replicated)
+    step, net = make_step(model, phase), work.perceptual(phase.lpips_net)
+    fit(
+        work,
+        "branches",
+        state,
+        lambda s, batch, key: step(s, frozen, batch, key, net),
+        work.loader("train", phase.batch_size, "branches"),
+        phase.steps,
+        model_of=lambda s: s["branches"],
+        preview=preview.branches(work, frozen),
+        extra_of=lambda branches: {"menu": _menu(work, {**frozen, "branches": branches})},
+    )
+
+
+def _menu(work: Workspace, variables: Variables) -> list[dict[str, Any]]:
+    """All exits as measured on the predictor's split, dominated ones marked and said."""
+    import dataclasses
+
+    phase, model = work.config.branches, work.model
+    found = measure.records(work, "branches", variables, phase.measure, phase.batch_size)
+    entries = [
+        menu.measure(e, model.gmacs[i], found["lpips"][:, i], found["l1"][:, i])
+        for i, e in enumerate(model.exits)
+    ]
+    entries = menu.drop_dominated(entries)
+    for e in entries:
+        share = e.gmacs / model.gmacs[-1]
+        work.log.say(
+            f"exit {e.exit.name}: {e.gmacs:.4g} GMACs ({share:.3f} of full), LPIPS-alex {e.mean:.4f} "
+            f"({e.p10:.4f}-{e.p90:.4f}), L1 {e.l1:.4f}{', dropped: ' * bool(e.dropped)}{e.dropped}"
+        )
+    return [dataclasses.asdict(e) for e in entries]

@@ -1,0 +1,74 @@
+"""Phase 2: the guide bank, from training inputs and the frozen backbone."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from fiancee_jax import guides
+from fiancee_jax.exits import MultiExit, Variables
+from fiancee_jax.models.staged import Inputs
+from fiancee_jax.training.workspace import Workspace, host
+
+MAPS = 4  # label maps that share one z, so that most classes are seen with it
+BATCH = 32
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def summarise(model: MultiExit, variables: Variables, inputs: Inputs) -> guides.Bank:
+    """What the backbone makes of the inputs, as a bank's records."""
+    images, taps = model.full(variables, inputs)
+    return guides.summarise(model.guides, model.family, images, inputs, taps)
+
+
+def run(work: Workspace) -> None:
+    """Builds the bank and saves it; a form without a bank saves an empty one."""
+    form, model = work.config.guides, work.model
+    bank: guides.Bank = {}
+    maps = MAPS if form.form == "palette" else 1
+    if form.form in ("palette", "patch", "image"):
+        bank = guides.build(form, _records(work, maps), maps)
+    size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(bank))
+    report = {"bytes": size, "retrieval_gmacs": model.retrieval_gmacs()}
+    work.log.say(
+        f"guides: form {form.form}, {form.size if bank else 0} entries, {size / 2**20:.2f} MiB, "
+        f"retrieval {report['retrieval_gmacs']:.3g} GMACs"
+    )
+    work.store.save("guides", 1, model=bank, train={}, extra={"finished": True, **report})
+    work.store.wait()
+
+
+def _records(work: Workspace, maps: int) -> guides.Bank:
+    """Records of all entries: consecutive groups of `maps` inputs share one z."""
+    form, variables = work.config.guides, work.frozen("backbone")
+    source, rng = work.source("train"), np.random.default_rng([work.config.seed, 1])
+    chosen = guides.random_entries(rng, len(source), form.size, maps).reshape(-1)
+    latents = np.repeat(rng.standard_normal((form.size, work.model.family.latent_dim)), maps, 0)
+    records: list[Any] = []
+    work.log.begin("guides", 0, -(-len(chosen) // BATCH))
+    for start in range(0, len(chosen), BATCH):
+        part = slice(start, start + BATCH)
+        inputs = _inputs(work, source, chosen[part])
+        z = np.resize(latents[part], (BATCH, latents.shape[1])).astype(np.float32)
+        rows = host(summarise(work.model, variables, {**inputs, "z": z}))
+        records.append(_first(rows, len(chosen[part])))
+        work.log.advance(start // BATCH + 1)
+    work.log.end()
+    return {k: np.concatenate([r[k] for r in records]) for k in records[0]}
+
+
+def _inputs(work: Workspace, source: Any, indices: np.ndarray) -> Inputs:
+    from fiancee_jax.data import collate
+    from fiancee_jax.data.transforms import augment
+
+    full = np.resize(indices, BATCH)  # the last batch repeats its samples: one shape, one compile
+    elements = [augment(source[int(i)], None, work.config.model.size) for i in full]
+    return collate(elements, work.config.model.input_names).inputs
+
+
+def _first(rows: guides.Bank, count: int) -> guides.Bank:
+    """Records of the first `count` pictures (forms with several records per picture included)."""
+    return {k: v[: len(v) // BATCH * count] for k, v in rows.items()}

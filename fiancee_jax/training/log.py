@@ -1,0 +1,100 @@
+"""Progress for people, JSONL and TensorBoard for machines."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Metrics = dict[str, tuple[Any, Any]]  # name -> (sum, count)
+
+
+def mean(value: Any) -> tuple[Any, float]:
+    """A metric that was measured once in this step."""
+    return value, 1.0
+
+
+def average(history: list[Metrics]) -> dict[str, float]:
+    """Means over steps by sums and counts; metrics that were never measured are left out."""
+    history = jax.device_get(history)
+    names = sorted({name for metrics in history for name in metrics})
+    sums = {n: np.sum([np.asarray(m.get(n, (0, 0)), np.float64) for m in history], 0) for n in names}
+    return {n: float(s / c) for n, (s, c) in sums.items() if c > 0 or not math.isfinite(s)}
+
+
+class Log:
+    """Writes ``metrics.jsonl`` and TensorBoard events into a workdir, and speaks to a person.
+
+    On a terminal there is a bar; in a log file there are plain lines.
+    """
+
+    def __init__(self, workdir: pathlib.Path | None) -> None:
+        from tensorboardX import SummaryWriter
+
+        self.console = Console(soft_wrap=True, highlight=False)
+        self._lines = (workdir / "metrics.jsonl").open("a") if workdir else None
+        self._board = SummaryWriter(str(workdir / "tensorboard")) if workdir else None
+        self._progress: Progress | None = None
+        self._start = (0, 0.0)
+
+    def say(self, text: str) -> None:
+        """One plain line."""
+        self.console.print(text, markup=False)
+
+    def begin(self, phase: str, step: int, steps: int) -> None:
+        """Starts the progress of a phase."""
+        self._start = (step, time.perf_counter())
+        if self.console.is_terminal:
+            columns = (BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+            text = TextColumn("{task.description} {task.completed}/{task.total} {task.fields[note]}")
+            self._progress = Progress(text, *columns, console=self.console)
+            self._progress.add_task(phase, total=steps, completed=step, note="compiling (once)")
+            self._progress.start()
+        else:
+            self.say(f"{phase}: step {step} of {steps}, compiling (once)")
+
+    def advance(self, step: int) -> None:
+        """Moves the bar."""
+        if self._progress:
+            self._progress.update(self._progress.task_ids[0], completed=step)
+
+    def write(self, phase: str, step: int, steps: int, values: dict[str, float]) -> None:
+        """Averages since the last call."""
+        first, began = self._start
+        seconds = (time.perf_counter() - began) / max(step - first, 1)
+        self._start = (step, time.perf_counter())
+        note = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
+        if self._progress:
+            self._progress.update(self._progress.task_ids[0], completed=step, note=note)
+        else:
+            left = time.strftime("%H:%M:%S", time.gmtime(seconds * (steps - step)))
+            self.say(f"{phase} {step}/{steps}  {note}  {seconds:.3f} s/step, {left} left")
+        record = {"phase": phase, "step": step, "seconds_per_step": round(seconds, 5), **values}
+        if self._lines:
+            self._lines.write(json.dumps(record) + "\n")
+            self._lines.flush()
+        if self._board:
+            for name, value in values.items():
+                self._board.add_scalar(f"{phase}/{name}", value, step)
+            self._board.flush()
+
+    def end(self) -> None:
+        """Takes the bar away."""
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+    def close(self) -> None:
+        """Closes the files."""
+        self.end()
+        if self._lines:
+            self._lines.close()
+        if self._board:
+            self._board.close()

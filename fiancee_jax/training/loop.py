@@ -1,0 +1,94 @@
+"""The one training loop: steps, metrics, previews, checkpoints, resume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from fiancee_jax.errors import NonFiniteError
+from fiancee_jax.training.log import Metrics, average
+from fiancee_jax.training.workspace import Workspace
+
+State = dict[str, Any]
+Step = Callable[[State, Any, jax.Array], tuple[State, Metrics]]
+
+
+def fit(
+    work: Workspace,
+    phase: str,
+    state: State,
+    step_fn: Step,
+    loader: Any,
+    steps: int,
+    *,
+    model_of: Callable[[State], Any],
+    preview: Callable[[Any, int], None] | None = None,
+    extra_of: Callable[[Any], dict[str, Any]] | None = None,
+) -> Any:
+    """Trains one phase up to `steps`, from its last checkpoint if there is one.
+
+    Args:
+        work: config, checkpoints, devices.
+        phase: its name.
+        state: fresh training state; donated to `step_fn`.
+        step_fn: (state, host batch, key) -> (state, metrics).
+        loader: a resumable iterator of host batches.
+        steps: the step to stop at.
+        model_of: the part of the state that is the model, as it is saved and drawn.
+        preview: draws the model after so many steps.
+        extra_of: what the finished phase says besides (JSON); called once, at the end.
+
+    Returns:
+        The finished model.
+
+    Raises:
+        NonFiniteError: a metric is not finite; names the phase, the step and the last checkpoint.
+    """
+    first = work.store.latest(phase) or 0
+    if first:
+        state = work.store.train(phase, state)
+        loader.set_state(work.store.extra(phase)["loader"])
+        work.log.say(f"{phase}: continuing from step {first}")
+    options, history = work.config.logging, []
+    work.log.begin(phase, first, steps)
+    model: Any = None
+    for step in range(first, steps):
+        state, metrics = step_fn(state, work.put(next(loader)), work.key(phase, step))
+        history.append(metrics)
+        done = step + 1
+        work.log.advance(done)
+        if done % options.every == 0 or done == steps:
+            values = average(history)
+            _check(work, phase, done, values)
+            work.log.write(phase, done, steps, values)
+            history = []
+        last = done == steps
+        saving = last or done % options.checkpoint_every == 0
+        drawing = preview is not None and (last or done % options.preview_every == 0)
+        if saving or drawing:
+            model = model_of(state)
+        if drawing and preview is not None:
+            preview(model, done)
+        if saving:
+            extra = {"finished": last, "loader": loader.get_state()}
+            if last and extra_of is not None:
+                extra |= extra_of(model)
+            work.store.save(phase, done, model=model, train=state, extra=extra)
+    work.store.wait()
+    work.log.end()
+    return model
+
+
+def _check(work: Workspace, phase: str, step: int, values: dict[str, float]) -> None:
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        saved = work.store.latest(phase)
+        last = f"step {saved}" if saved else "none of this phase"
+        raise NonFiniteError(
+            f"{', '.join(bad)} became non-finite in phase {phase!r} by step {step}. The last good "
+            f"checkpoint ({last}) is untouched in {work.store.root}. Lower the learning rate, or "
+            "change the seed, and run the same command again."
+        )

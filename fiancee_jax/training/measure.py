@@ -1,0 +1,57 @@
+"""Measuring exits: distances of every exit's picture to the backbone's, at the same z."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from fiancee_jax import losses
+from fiancee_jax.exits import MultiExit, Variables
+from fiancee_jax.models import lpips
+from fiancee_jax.models.staged import Inputs
+from fiancee_jax.training.workspace import Workspace, host
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def distances(
+    model: MultiExit, variables: Variables, inputs: Inputs, net: lpips.LpipsParams
+) -> tuple[Float[Array, "b n"], Float[Array, "b n"]]:
+    """LPIPS and mean absolute difference of each early exit to the backbone, [b, exits - 1]."""
+    *early, full = model.pictures(variables, inputs)
+    target = lpips.features(net, full)
+    perceptual = [lpips.distance_from_features(net, lpips.features(net, x), target) for x in early]
+    return jnp.stack(perceptual, axis=1), jnp.stack([losses.l1(x, full) for x in early], axis=1)
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def view(model: MultiExit, inputs: Inputs) -> tuple[Array, Array]:
+    """What the predictor sees of the inputs."""
+    return model.family.view(inputs)
+
+
+def records(
+    work: Workspace, phase: str, variables: Variables, count: int, batch_size: int
+) -> dict[str, np.ndarray]:
+    """Measures all exits on `count` fresh inputs of the split ``predictor`` (augmented, random z).
+
+    Returns:
+        ``lpips`` and ``l1`` [count, exits - 1], and the predictor's views ``grid`` (float16) and
+        ``vector``.
+    """
+    net, columns = work.perceptual("alex"), []
+    total = -(-count // batch_size)
+    work.log.begin(f"{phase} (measuring exits)", 0, total)
+    for i, batch in enumerate(work.draw("predictor", count, batch_size, phase)):
+        z = jax.random.normal(work.key(phase, i), (batch_size, work.model.family.latent_dim))
+        inputs = {**batch.inputs, "z": z}
+        row: Any = (*distances(work.model, variables, inputs, net), *view(work.model, inputs))
+        columns.append(host(row))
+        work.log.advance(i + 1)
+    work.log.end()
+    lpips_, l1, grid, vector = (np.concatenate(x)[:count] for x in zip(*columns, strict=True))
+    return {"lpips": lpips_, "l1": l1, "grid": grid.astype(np.float16), "vector": vector}

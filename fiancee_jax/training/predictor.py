@@ -1,0 +1,144 @@
+"""Phase 4: the predictor, by regression to measured distances (FIANCEE, section 3.3)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from fiancee_jax.config import Exit, PredictorPhase
+from fiancee_jax.exits import MultiExit
+from fiancee_jax.routing.policies import running_max
+from fiancee_jax.training import measure
+from fiancee_jax.training.log import Metrics, mean
+from fiancee_jax.training.loop import State, fit
+from fiancee_jax.training.workspace import Workspace
+
+FLOOR = 1e-3  # LPIPS below this is as good as 0; keeps logarithms sane
+
+
+def optimizer(phase: PredictorPhase) -> optax.GradientTransformation:
+    """AdamW along a cosine."""
+    return optax.adamw(optax.cosine_decay_schedule(phase.lr, phase.steps), weight_decay=1e-3)
+
+
+def init_state(model: MultiExit, phase: PredictorPhase, targets: Array, key: Array) -> State:
+    """A fresh predictor that starts at the mean of the targets."""
+    inputs = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), model.family.abstract_inputs(1))
+    params: Any = model.init_predictor(key, inputs)["params"]
+    steps = targets - jnp.pad(targets[:, 1:], ((0, 0), (0, 1)))
+    params = {**params, "offset": jnp.log(jnp.maximum(steps.mean(0), 1e-5))}
+    return {"params": params, "opt": optimizer(phase).init(params)}
+
+
+def loss_fn(
+    model: MultiExit, params: Any, grid: Array, vector: Array, target: Float[Array, "b n"]
+) -> Float[Array, ""]:
+    """Mean squared difference of log distances."""
+    predicted: Any = model.predictor_net().apply({"params": params}, grid, vector)
+    return jnp.mean((jnp.log(predicted + FLOOR) - jnp.log(target + FLOOR)) ** 2)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "phase"), donate_argnames=("state",))
+def train_step(
+    model: MultiExit, phase: PredictorPhase, state: State, batch: Any
+) -> tuple[State, Metrics]:
+    """One AdamW update on (grid, vector, target)."""
+    loss, grad = jax.value_and_grad(functools.partial(loss_fn, model))(state["params"], *batch)
+    step, opt = optimizer(phase).update(grad, state["opt"], state["params"])
+    return {"params": optax.apply_updates(state["params"], step), "opt": opt}, {"loss": mean(loss)}
+
+
+class Rows:
+    """Endless random rows of measured inputs; batch k is a function of (seed, k) alone."""
+
+    def __init__(self, columns: tuple[np.ndarray, ...], batch_size: int, seed: int) -> None:
+        self.columns, self.batch_size, self.seed, self.count = columns, batch_size, seed, 0
+
+    def __next__(self) -> tuple[np.ndarray, ...]:
+        rng = np.random.default_rng([self.seed, 3, self.count])
+        self.count += 1
+        rows = rng.integers(0, len(self.columns[0]), self.batch_size)
+        return tuple(c[rows].astype(np.float32) for c in self.columns)
+
+    def get_state(self) -> dict[str, int]:
+        """How many batches have been taken."""
+        return {"count": self.count}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Continues after so many batches."""
+        self.count = int(state["count"])
+
+
+def run(work: Workspace) -> None:
+    """Measures every exit on the predictor's own split, then trains on all but a holdout."""
+    phase = work.config.predictor
+    exits = kept_exits(work)
+    model = MultiExit.of(work.config, exits)
+    found = _measured(work, exits, model)
+    columns = (found["grid"], found["vector"], found["target"])
+    train = int(len(found["target"]) * (1 - phase.holdout))
+    rows = Rows(tuple(c[:train] for c in columns), phase.batch_size, work.config.seed)
+    held = tuple(jnp.asarray(c[train:], jnp.float32) for c in columns)
+    targets = jnp.asarray(found["target"][:train])
+    state = init_state(model, phase, targets, work.key("init", 3))
+    fit(
+        work,
+        "predictor",
+        jax.device_put(state, work.replicated),
+        lambda s, batch, _: train_step(model, phase, s, batch),
+        rows,
+        phase.steps,
+        model_of=lambda s: {"params": s["params"]},
+        extra_of=lambda trained: _report(work, model, trained, held),
+    )
+
+
+def kept_exits(work: Workspace) -> tuple[Exit, ...]:
+    """The exits on the menu."""
+    found = work.store.extra("branches")["menu"]
+    return tuple(Exit(e["tap"], e["width"]) for e in found if not e["dropped"])
+
+
+def _measured(work: Workspace, exits: tuple[Exit, ...], model: MultiExit) -> Any:
+    """Views and targets, measured once and kept in ``predictor_targets.npz``."""
+    phase, path = work.config.predictor, work.workdir / "predictor_targets.npz"
+    source = f"{work.store.latest('branches')} {phase.inputs} {[e.name for e in exits]}"
+    if path.is_file():
+        with np.load(path) as kept:
+            if str(kept["source"]) == source and work.store.latest("predictor"):
+                return dict(kept)
+    variables = work.frozen("backbone", "guides", "branches")
+    batch = work.config.branches.batch_size
+    found = measure.records(work, "predictor", variables, phase.inputs, batch)
+    columns = [work.model.exits.index(e) for e in model.exits]
+    found["target"] = np.asarray(running_max(jnp.asarray(found["lpips"][:, columns])))
+    np.savez(path, source=source, **found)
+    return found
+
+
+def _report(work: Workspace, model: MultiExit, trained: Any, held: Any) -> dict[str, Any]:
+    """Error and rank correlation on the holdout, by exit."""
+    grid, vector, target = held
+    net = model.predictor_net()
+    predicted = np.asarray(jax.jit(net.apply)(trained, grid, vector))
+    report = {}
+    for i, exit in enumerate(model.exits):
+        t = np.asarray(target[:, i])
+        mae = float(np.abs(predicted[:, i] - t).mean())
+        ranks = [np.argsort(np.argsort(x)) for x in (predicted[:, i], t)]
+        spearman = float(np.corrcoef(*ranks)[0, 1])
+        spread = float(np.abs(t - np.median(t)).mean())
+        report[exit.name] = {"mae": mae, "spearman": spearman, "mae_of_median": spread}
+        work.log.say(
+            f"predictor, exit {exit.name}: error {mae:.4f} (a constant: {spread:.4f}), "
+            f"rank correlation {spearman:.2f}, on {len(t)} held-out inputs"
+        )
+    share = model.predictor_gmacs() / model.gmacs[-1]
+    work.log.say(f"predictor: {share:.3%} of the backbone's GMACs")
+    return {"holdout": report, "share_of_backbone": share}

@@ -1,0 +1,107 @@
+"""What every phase works with: config, folder, checkpoints, devices, data, randomness."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+from fiancee_jax.checkpoint import Store
+from fiancee_jax.config import PHASES, Config
+from fiancee_jax.data import Batch, Cached, batches
+from fiancee_jax.errors import UserError
+from fiancee_jax.exits import MultiExit, Variables
+from fiancee_jax.models import lpips
+from fiancee_jax.training.log import Log
+
+VARIABLE = {"backbone": "backbone", "guides": "bank", "branches": "branches"}  # by phase
+
+
+@dataclasses.dataclass
+class Workspace:
+    """One run of train.py. All randomness comes from (seed, phase, step)."""
+
+    config: Config
+    workdir: pathlib.Path
+    store: Store
+    log: Log
+    sources: dict[str, Cached] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def model(self) -> MultiExit:
+        """The networks, with all exits of the config."""
+        return MultiExit.of(self.config)
+
+    @functools.cached_property
+    def mesh(self) -> jax.sharding.Mesh:
+        """All devices along one axis: the batch is split over it, everything else is replicated."""
+        return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """Sharding of parameters."""
+        return NamedSharding(self.mesh, P())
+
+    def key(self, phase: str, step: int | Array) -> Array:
+        """The random key of one step of one phase."""
+        phases = (*PHASES, "preview", "init")
+        key = jax.random.fold_in(jax.random.key(self.config.seed), phases.index(phase))
+        return jax.random.fold_in(key, step)
+
+    def perceptual(self, net: str) -> lpips.LpipsParams:
+        """LPIPS weights on all devices."""
+        return jax.device_put(lpips.load(net), self.replicated)
+
+    def put(self, batch: Batch) -> Batch:
+        """A host batch onto the devices, split along its first axis."""
+        sharding = NamedSharding(self.mesh, P("data"))
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+    def source(self, split: str) -> Cached:
+        """A split of the data set, checked when it is first opened, kept in memory if small."""
+        if split not in self.sources:
+            opened = self.config.data.open(split, self.config.model.size)
+            self.sources[split] = Cached(opened)
+        return self.sources[split]
+
+    def loader(self, split: str, batch_size: int, phase: str, *, augmented: bool = True) -> Any:
+        """Endless shuffled batches of this host's share; a resumable grain iterator."""
+        hosts = jax.process_count()
+        if batch_size % jax.device_count():
+            raise UserError(
+                f"{phase}.batch_size is {batch_size}, which cannot be split over "
+                f"{jax.device_count()} devices. Take a multiple of {jax.device_count()}."
+            )
+        return batches(
+            self.source(split),
+            size=self.config.model.size,
+            batch_size=batch_size // hosts,
+            seed=self.config.seed + PHASES.index(phase),
+            augment=self.config.augment if augmented else None,
+            keys=self.config.model.input_names,
+            shard=(jax.process_index(), hosts),
+        )
+
+    def draw(self, split: str, count: int, batch_size: int, phase: str) -> Iterator[Batch]:
+        """At least `count` random inputs of a split, in batches on the devices."""
+        loader = self.loader(split, batch_size, phase)
+        for _ in range(-(-count // batch_size)):
+            yield self.put(next(loader))
+
+    def frozen(self, *phases: str) -> Variables:
+        """Variables of finished phases, replicated on all devices."""
+        variables = {VARIABLE[phase]: self.store.model(phase) for phase in phases}
+        return jax.device_put(variables, self.replicated)
+
+
+def host(tree: Any) -> Any:
+    """A pytree of device arrays as NumPy arrays."""
+    return jax.tree.map(np.asarray, tree)

@@ -1,0 +1,35 @@
+"""Strict JAX for every test: several fake devices, no silent broadcasting, warnings are errors."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+).strip()
+
+import pathlib
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def fixtures_dir() -> pathlib.Path:
+    """Outputs of the published OASIS and LPIPS; not part of the repository."""
+    path = SHARED / "fixtures"
+    if not path.is_dir():
+        pytest.skip(f"reference outputs of the published implementations are absent: {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def camvid_dir() -> pathlib.Path:
+    """CamVid photos with label maps; not part of the repository."""
+    path = SHARED / "data" / "camvid"
+    if not path.is_dir():
+        pytest.skip(f"the CamVid folder data set is absent: {path}")
+    return path
