@@ -1,4 +1,4 @@
-"""Trains a model: python train.py CONFIG_OR_WORKDIR --workdir DIR [--phases ...] [--any.field VALUE]."""
+"""Trains a model: python train.py CONFIG_OR_WORKDIR --workdir DIR [--phases ...] [--FIELD V]."""
 
 from __future__ import annotations
 

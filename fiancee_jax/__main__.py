@@ -9,11 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import tyro
 
-from fiancee_jax import checkpoint, cli, guides, inference
+from fiancee_jax import checkpoint, cli, inference
 from fiancee_jax import cost as costs
 from fiancee_jax.config import Exit, load_config
 from fiancee_jax.exits import MultiExit
@@ -33,7 +31,7 @@ def cost(config: tyro.conf.Positional[str], /) -> None:
     for number, (exit, gmacs) in enumerate(
         zip((*model.exits, None), model.gmacs, strict=True), start=1
     ):
-        count = f"{costs.parameters(_params(model, exit)):,}"
+        count = f"{costs.parameters(_shapes(model, exit)['params']):,}"
         share = f"{figures(100 * gmacs / full)} %"
         if exit is None:
             rows.append((number, "backbone", "-", 1, figures(gmacs), share, count))
@@ -73,8 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _model(name: str) -> MultiExit:
     """The trained model of a workdir (its menu of exits), else what the config describes."""
     workdir = pathlib.Path(name)
-    if workdir.is_dir() and checkpoint.Store(workdir).latest("backbone") is not None:
-        return inference.load(workdir).model
+    if workdir.is_dir():
+        store = checkpoint.Store(workdir)
+        trained = store.latest("backbone") is not None
+        store.close()
+        if trained:
+            return inference.load(workdir).model
     config = load_config(name)
     family = config.model
     if not getattr(family, "classes", True):
@@ -82,24 +84,8 @@ def _model(name: str) -> MultiExit:
     return MultiExit.of(dataclasses.replace(config, model=family))
 
 
-def _params(model: MultiExit, exit: Exit | None) -> Any:
-    """Shapes of a branch's own parameters, or (None) of the backbone's."""
-
-    def init() -> Any:
-        key = jax.random.key(0)
-        inputs = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype), model.family.abstract_inputs(1)
-        )
-        backbone = model.init_backbone(key, inputs)
-        if exit is None:
-            return backbone["params"]
-        taps = model.full({"backbone": backbone}, inputs)[1]
-        bank = guides.abstract_bank(model.guides, model.family, taps)
-        bank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), bank)
-        guide = model.guide({"bank": bank}, inputs, taps)
-        return model.init_branch(key, exit, inputs, taps, guide)["params"]
-
-    return jax.eval_shape(init)
+def _shapes(model: MultiExit, exit: Exit | None) -> Any:
+    return model.backbone_shapes if exit is None else model.branch_shapes(exit)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Checkpoints: one Orbax directory for each phase of a workdir. The only file that touches Orbax."""
+"""Checkpoints: one Orbax directory per phase of a workdir. The only file that touches Orbax."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class Store:
         """Saves one step; an older save of the same step is replaced."""
         manager = self._manager(phase)
         if step in manager.all_steps():
+            manager.wait_until_finished()  # it may still be on its way to the disk
             manager.delete(step)
         manager.save(
             step,
@@ -78,7 +79,7 @@ class Store:
         self._managers.clear()
 
     def set_aside(self, phase: str) -> pathlib.Path | None:
-        """Moves a phase's checkpoints out of the way, so that it starts anew; nothing is deleted."""
+        """Moves a phase's checkpoints away, so that it starts anew; nothing is deleted."""
         if phase in self._managers:
             self._managers.pop(phase).close()
         path = self.root / phase
@@ -107,8 +108,8 @@ class Store:
 
     def model(self, phase: str) -> PyTree:
         """The ``model`` item of the last step, on the default device."""
-        manager, step = self._manager(phase), self.latest(phase)
-        metadata = manager.item_metadata(step)["model"]
+        step = self._last(phase)
+        metadata = self._manager(phase).item_metadata(step)["model"]
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = jax.tree.map(
             lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), metadata.tree
@@ -121,11 +122,15 @@ class Store:
         return _emptied(self._restore(phase, "train", ocp.args.StandardRestore(abstract)))
 
     def _restore(self, phase: str, item: str, args: Any) -> Any:
+        step = self._last(phase)
+        restored = self._manager(phase).restore(step, args=ocp.args.Composite(**{item: args}))
+        return restored[item]
+
+    def _last(self, phase: str) -> int:
         step = self.latest(phase)
         if step is None:
             raise UserError(missing(self.root.parent, phase))
-        restored = self._manager(phase).restore(step, args=ocp.args.Composite(**{item: args}))
-        return restored[item]
+        return step
 
 
 def missing(workdir: pathlib.Path, phase: str) -> str:

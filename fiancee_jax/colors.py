@@ -18,11 +18,15 @@ KNOWN = {
 
 
 def class_colors(classes: tuple[str, ...]) -> np.ndarray:
-    """One RGB colour for each class name, [classes, 3] uint8; the same name, the same colour."""
+    """One RGB colour for each class name, [classes, 3] uint8.
+
+    Known names look the same in every list; the others' colours go by their place in this one.
+    """
     unknown = [name for name in classes if name not in KNOWN]
     hues = {name: i * 0.618034 % 1.0 for i, name in enumerate(unknown)}  # golden-ratio steps
     spare = {
         name: tuple(round(255 * x) for x in colorsys.hsv_to_rgb(hue, 0.55, 0.8))
         for name, hue in hues.items()
     }
-    return np.array([KNOWN.get(name) or spare[name] for name in classes], np.uint8)
+    colors = [KNOWN.get(name) or spare[name] for name in classes]
+    return np.array(colors, np.uint8).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""A model with exits, as pure functions of its variables: trunk, branches, predictor and their cost.
+"""A model with exits, as pure functions of its variables: trunk, branches, predictor, cost.
 
 Variables are a dict of pytrees, each absent until its phase has run::
 
@@ -73,10 +73,8 @@ class MultiExit:
     # --- computation ----------------------------------------------------------------------
     def full(self, variables: Variables, inputs: Inputs) -> tuple[Float[Array, "b h w 3"], Taps]:
         """The backbone's picture and the features after every stage."""
-        picture, taps = self.backbone().apply(
-            variables["backbone"], self.family.condition(inputs), train=False
-        )  # pyright: ignore[reportGeneralTypeIssues, reportAssignmentType]
-        return picture, taps
+        condition = self.family.condition(inputs)
+        return self.backbone().apply(variables["backbone"], condition)  # pyright: ignore[reportReturnType]
 
     def trunk(self, variables: Variables, inputs: Inputs, last: int) -> Taps:
         """Features after stages 1..last, and nothing else."""
@@ -94,9 +92,7 @@ class MultiExit:
         condition = self.family.condition(inputs)
         return self.branch(exit).apply(branch, taps[exit.tap], condition, inputs, guide)  # pyright: ignore[reportReturnType]
 
-    def picture(
-        self, variables: Variables, inputs: Inputs, number: int
-    ) -> Float[Array, "b h w 3"]:
+    def picture(self, variables: Variables, inputs: Inputs, number: int) -> Float[Array, "b h w 3"]:
         """The picture of exit `number` (1..num_exits); only that path is computed."""
         if number == self.num_exits:
             return self.full(variables, inputs)[0]
@@ -122,25 +118,32 @@ class MultiExit:
         return jnp.pad(distances, ((0, 0), (0, 1)))
 
     # --- shapes and cost, nothing is run --------------------------------------------------
-    def init_backbone(self, key: Array, inputs: Inputs) -> PyTree:
-        """Fresh variables of the backbone: params, batch_stats and spectral."""
-        return self.backbone().init(key, self.family.condition(inputs))
+    @functools.cached_property
+    def backbone_shapes(self) -> PyTree:
+        """Shapes of the backbone's variables: params, batch_stats and spectral."""
+        init = jax.eval_shape(self.family.condition, self.family.abstract_inputs(1))
+        return jax.eval_shape(self.backbone().init, jax.random.key(0), init)
 
-    def init_branch(self, key: Array, exit: Exit, inputs: Inputs, taps: Taps, guide: Guide) -> Any:
-        """Fresh variables of one branch."""
-        condition = self.family.condition(inputs)
-        return self.branch(exit).init(key, taps[exit.tap], condition, inputs, guide)
+    def branch_shapes(self, exit: Exit) -> PyTree:
+        """Shapes of one branch's variables: params and batch_stats."""
+        variables, inputs = self._abstract
+        taps = jax.eval_shape(lambda v, i: self.trunk(v, i, exit.tap), variables, inputs)
+        guide = jax.eval_shape(self.guide, variables, inputs, taps)
+        condition = jax.eval_shape(self.family.condition, inputs)
+        init = self.branch(exit).init
+        return jax.eval_shape(init, jax.random.key(0), taps[exit.tap], condition, inputs, guide)
 
-    def init_predictor(self, key: Array, inputs: Inputs) -> PyTree:
-        """Fresh variables of the predictor."""
-        return self.predictor_net().init(key, *self.family.view(inputs))
+    @functools.cached_property
+    def predictor_shapes(self) -> PyTree:
+        """Shapes of the predictor's variables: params."""
+        view = jax.eval_shape(self.family.view, self._abstract[1])
+        return jax.eval_shape(self.predictor_net().init, jax.random.key(0), *view)
 
     @functools.cached_property
     def _abstract(self) -> tuple[Variables, Inputs]:
         """Shapes of the backbone and the bank, and of a single input."""
-        inputs, key = self.family.abstract_inputs(1), jax.random.key(0)
-        backbone = jax.eval_shape(self.init_backbone, key, inputs)
-        backbone.pop("spectral", None)
+        inputs = self.family.abstract_inputs(1)
+        backbone = {k: v for k, v in self.backbone_shapes.items() if k != "spectral"}
         variables = {"backbone": backbone}
         taps = jax.eval_shape(lambda v, i: self.full(v, i)[1], variables, inputs)
         variables["bank"] = guides.abstract_bank(self.guides, self.family, taps)
@@ -148,26 +151,20 @@ class MultiExit:
 
     def exit_gmacs(self, exit: Exit | None) -> float:
         """GMACs of one picture by this exit: trunk, retrieval, branch; None is the backbone."""
-        variables, inputs = self._abstract
-        if exit is None:
-            return cost.gmacs(lambda v, i: self.full(v, i)[0], variables, inputs)
-        alone = dataclasses.replace(self, exits=(exit,))
-        taps = jax.eval_shape(lambda v, i: alone.trunk(v, i, exit.tap), variables, inputs)
-        guide = jax.eval_shape(alone.guide, variables, inputs, taps)
-        branch = jax.eval_shape(
-            lambda i, t, g: alone.init_branch(jax.random.key(0), exit, i, t, g),
-            inputs,
-            taps,
-            guide,
-        )
-        variables = {**variables, "branches": {exit.name: branch}}
-        return cost.gmacs(lambda v, i: alone.picture(v, i, 1), variables, inputs)
+        return _exit_gmacs(self._without_exits, exit)
+
+    @functools.cached_property
+    def _without_exits(self) -> MultiExit:
+        return dataclasses.replace(self, exits=())
 
     def predictor_gmacs(self) -> float:
         """GMACs of the predictor for one input."""
-        inputs = self._abstract[1]
-        variables = jax.eval_shape(self.init_predictor, jax.random.key(0), inputs)
-        return cost.gmacs(lambda v, i: self.predict({"predictor": v}, i), variables, inputs)
+        return self._predictor_gmacs
+
+    @functools.cached_property
+    def _predictor_gmacs(self) -> float:
+        predictor = {"predictor": self.predictor_shapes}
+        return cost.gmacs(self.predict, predictor, self._abstract[1])
 
     def retrieval_gmacs(self) -> float:
         """GMACs of one retrieval, already part of `exit_gmacs`."""
@@ -179,3 +176,14 @@ class MultiExit:
     def gmacs(self) -> tuple[float, ...]:
         """GMACs of exits 1..n for one picture, retrieval included, predictor not."""
         return tuple(self.exit_gmacs(e) for e in (*self.exits, None))
+
+
+@functools.lru_cache(maxsize=512)
+def _exit_gmacs(model: MultiExit, exit: Exit | None) -> float:
+    """Kept, because it traces the networks: a quarter of a second for each exit."""
+    variables, inputs = model._abstract
+    if exit is None:
+        return cost.gmacs(lambda v, i: model.full(v, i)[0], variables, inputs)
+    alone = dataclasses.replace(model, exits=(exit,))
+    variables = {**variables, "branches": {exit.name: model.branch_shapes(exit)}}
+    return cost.gmacs(lambda v, i: alone.picture(v, i, 1), variables, inputs)

@@ -1,10 +1,13 @@
 """The guide bank: exact nearest-neighbour retrieval of what the backbone made of other inputs.
 
-FIANCEE, section 3.2: a bank of (key, guide) pairs; the guide of the nearest keys helps a branch. The
-forms are described in `config.Guides`. A bank is a plain dict of arrays and travels in the checkpoint.
+FIANCEE, section 3.2: a bank of (key, guide) pairs; the guide of the nearest keys helps a branch.
+The forms are described in `config.Guides`. A bank is a plain dict of arrays and travels in the
+checkpoint.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +19,7 @@ from fiancee_jax.models.branches import Guide, Taps
 from fiancee_jax.models.layers import average_pool
 from fiancee_jax.models.staged import Inputs, StagedGenerator
 
-Bank = dict[str, Array]
+Bank = dict[str, Any]  # arrays by name
 
 RANK = 16  # directions of z that keys keep at most
 IMAGE_FACTOR = 4  # reduction of the pictures kept by form "image"
@@ -24,9 +27,7 @@ PRIOR = 1e-3  # weight of a class's mean colour beside the neighbours' shares
 
 
 # --- use ----------------------------------------------------------------------------------------
-def nearest(
-    keys: Float[Array, "n d"], queries: Float[Array, "q d"], k: int
-) -> Int[Array, "q k"]:
+def nearest(keys: Float[Array, "n d"], queries: Float[Array, "q d"], k: int) -> Int[Array, "q k"]:
     """Exact k nearest keys of each query in squared distance, by one matmul."""
     dots = jnp.matmul(queries, keys.T, precision=jax.lax.Precision.HIGHEST)
     norms = jnp.sum(keys * keys, axis=1)
@@ -117,7 +118,8 @@ def build(guides: Guides, records: Bank, maps: int) -> Bank:
     if guides.form in ("zeros", "learnt", "none"):
         return {}
     if guides.form == "patch":
-        chosen = slice(0, guides.size)
+        # Cells of all pictures and places: the first ones would come from a few pictures only.
+        chosen = np.random.default_rng(0).permutation(len(records["keys"]))[: guides.size]
         scale = records["keys"].std(0) + 1e-6
         keys = records["keys"][chosen] / scale[None]
         return {"keys": keys, "scale": scale, "cells": records["cells"][chosen]}
@@ -162,7 +164,7 @@ def _directions(z: np.ndarray, colors: np.ndarray, share: np.ndarray) -> np.ndar
 def abstract_bank(guides: Guides, family: StagedGenerator, taps: Taps) -> Bank:
     """Shapes of a bank of ``guides.size`` entries, for counting costs before it exists."""
     n, (parts, channels) = guides.size, family.palette_shape
-    rank, (height, width) = min(RANK, family.latent_dim), family.size
+    rank, (height, width) = min(RANK, family.latent_dim, parts * channels), family.size
     shape = {
         "keys": (n, rank),
         "projection": (family.latent_dim, rank),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from fiancee_jax import checkpoint
@@ -268,10 +269,12 @@ class Renderer:
             )
 
     def _latents(self, inputs: Inputs, key: Array | None, z: Array | None) -> Array:
-        if (key is None) == (z is None):
-            raise UserError("give either key=jax.random.key(seed) or z=[batch, latent_dim].")
         batch = inputs[self.model.family.input_names[0]].shape[0]
-        z = self.draw_latents(key, batch) if z is None else self._check_latents(z)
+        if z is None and key is not None:
+            return self.draw_latents(key, batch)
+        if z is None or key is not None:
+            raise UserError("give either key=jax.random.key(seed) or z=[batch, latent_dim].")
+        z = self._check_latents(z)
         if z.shape[0] != batch:
             raise UserError(f"z has {z.shape[0]} rows for {batch} inputs; give one for each.")
         return z
@@ -280,7 +283,7 @@ class Renderer:
         z, length = jnp.asarray(z, jnp.float32), self.model.family.latent_dim
         if z.ndim != 2 or z.shape[1] != length:
             raise UserError(f"z has shape {list(z.shape)}; this model takes [batch, {length}].")
-        if not isinstance(z, jax.core.Tracer) and not bool(jnp.isfinite(z).all()):
+        if not isinstance(z, Tracer) and not bool(jnp.isfinite(z).all()):
             raise UserError("z holds values that are not finite.")
         return z
 

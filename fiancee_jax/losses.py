@@ -33,7 +33,7 @@ def pixel_cross_entropy(
     target: Int[Array, "b h w"],
     weights: Float[Array, "b h w"] | None = None,
 ) -> Float[Array, ""]:
-    """Mean over all pixels of ``weight * CE(logits, target)`` (the mean counts zero weights too)."""
+    """Mean over all pixels of ``weight * CE(logits, target)``; zero weights count in the mean."""
     log_p = jax.nn.log_softmax(logits)
     ce = -jnp.take_along_axis(log_p, target[..., None], axis=-1)[..., 0]
     return jnp.mean(ce if weights is None else ce * weights)
@@ -54,7 +54,7 @@ def fake_loss(logits: Float[Array, "b h w n"]) -> Float[Array, ""]:
 def labelmix_mask(
     key: Array, labels: Int[Array, "b h w"], num_classes: int
 ) -> Float[Array, "b h w 1"]:
-    """LabelMix: one fair coin per class and batch; 1 takes the real picture (OASIS, section 3.2)."""
+    """LabelMix: a fair coin per class and batch; 1 takes the real picture (OASIS, section 3.2)."""
     coins = jax.random.bernoulli(key, shape=(num_classes,)).astype(jnp.float32)
     return coins[labels][..., None]
 

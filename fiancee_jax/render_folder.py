@@ -9,38 +9,24 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
-import io
 import json
-import math
 import os
 import pathlib
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-from PIL import Image
+from collections.abc import Sequence
+from typing import Literal
 
 from fiancee_jax import cli, inference
 from fiancee_jax.colors import class_colors
-from fiancee_jax.data.labels import LabelFile, fit_labels, raise_problems, read_label_folder
+from fiancee_jax.data.labels import LabelFile, raise_problems, read_label_folder
 from fiancee_jax.errors import UserError
-from fiancee_jax.exits import MultiExit
-from fiancee_jax.inference import Choice, Renderer, file_latent
-from fiancee_jax.models.staged import Inputs
-from fiancee_jax.pictures import to_uint8
+from fiancee_jax.inference import Choice, Renderer
+from fiancee_jax.render_job import Job, Size, write_atomically, write_picture
 from fiancee_jax.report import MAX_CARDS, ExitLine, Picture, figures, page, share_of_full
-from fiancee_jax.routing import policies
 
 MAX_LPIPS = 0.1  # taken when no policy is given
-THUMBNAIL = 512  # longest side of the label maps in the page, pixels
 FEW = 20  # files named in one message
-
-Size = tuple[int, int]
 
 
 # --- what is asked for --------------------------------------------------------------------------
@@ -168,7 +154,7 @@ def render_folder(renderer: Renderer, request: Request) -> Summary:
     _check_trained(renderer, request.choice)
     files = _read_folder(renderer, request)
     sizes = _sizes(renderer, request, files)
-    job = _Job(renderer, request, sizes)
+    job = Job(renderer, request.choice, sizes, seed=request.seed, batch_size=request.batch_size)
     job.check_budget()
     out = _writable_folder(request)
     started = time.monotonic()
@@ -189,7 +175,7 @@ def render_folder(renderer: Renderer, request: Request) -> Summary:
 
 
 def _render_all(
-    job: _Job,
+    job: Job,
     pool: concurrent.futures.Executor,
     progress: cli.Progress,
     out: pathlib.Path,
@@ -210,7 +196,7 @@ def _render_all(
                 write.result()
             done = job.pictures(batch, exits, predicted)
             writes = [
-                pool.submit(_write_picture, job, out, batch, row, images[row], p.name in shown)
+                pool.submit(write_picture, job, out, batch, row, images[row], p.name in shown)
                 for row, p in enumerate(done)
             ]
             pictures += done
@@ -220,156 +206,6 @@ def _render_all(
     for write in writes:
         write.result()
     return pictures, timed / seconds if timed else None
-
-
-class _Batch(NamedTuple):
-    """Files of one size; the arrays are padded to the full batch by repeating the last file.
-
-    `labels` is on the host, `inputs` is what the networks take.
-    """
-
-    files: list[LabelFile]
-    size: Size
-    labels: np.ndarray
-    inputs: Inputs
-
-
-class _Job:
-    """A renderer with a request: reads batches, routes them and renders them."""
-
-    def __init__(
-        self, renderer: Renderer, request: Request, sizes: dict[Size, list[LabelFile]]
-    ) -> None:
-        self.renderer, self.request, self.sizes = renderer, request, sizes
-        self.choice = request.choice
-        self.total = sum(map(len, sizes.values()))
-        self.tables = {size: self._table(size) for size in sizes}
-        self.full = {size: renderer.gmacs(size)[-1] for size in sizes}
-
-    @property
-    def number(self) -> int | None:
-        """The exit number that all take, if one was asked for."""
-        return None if self.choice.exit is None else self.choice.number(self.renderer.model)
-
-    def _sized(self, size: Size) -> MultiExit:
-        model = self.renderer.model
-        return dataclasses.replace(model, family=model.family.with_size(size))
-
-    def _table(self, size: Size) -> np.ndarray:
-        """GMACs of a picture by exit, [n]; a fixed exit is not charged for the predictor."""
-        gmacs = np.asarray(self.renderer.gmacs(size))
-        routed = self.number is None
-        return gmacs + self._sized(size).predictor_gmacs() if routed else gmacs
-
-    # --- budget ---------------------------------------------------------------------------
-    def budget(self, size: Size) -> float:
-        """The budget of a picture of this size: the same share of full for all sizes."""
-        mean = sum(self.full[s] * len(files) for s, files in self.sizes.items()) / self.total
-        return (self.choice.budget_gmacs or 0.0) * self.full[size] / mean
-
-    def check_budget(self) -> None:
-        """Raises UserError if even the cheapest exit costs more than the budget."""
-        if self.choice.budget_gmacs is None:
-            return
-        for size, table in self.tables.items():
-            if self.budget(size) < table[0]:
-                raise UserError(
-                    f"budget-gmacs is {self.choice.budget_gmacs:g}, but for these maps the "
-                    f"cheapest exit costs {self.mean(0):.4g} GMACs (the backbone "
-                    f"{self.mean(-1):.4g}). Give more."
-                )
-
-    def mean(self, index: int) -> float:
-        """Mean GMACs over all files if all took the exit of this index."""
-        return sum(self.tables[s][index] * len(f) for s, f in self.sizes.items()) / self.total
-
-    def exits_under_budget(
-        self, size: Size, pool: concurrent.futures.Executor
-    ) -> dict[str, int] | None:
-        """A first pass over all files of a size: exits by name. None without a budget."""
-        if self.choice.budget_gmacs is None:
-            return None
-        names, predicted = [], []
-        for batch in self.batches(size, pool):
-            names += [file.name for file in batch.files]
-            predicted.append(self.predict(batch)[: len(batch.files)])
-        distances, table = jnp.concatenate(predicted), jnp.asarray(self.tables[size], jnp.float32)
-        weight = _budget_weight(distances, table, jnp.float32(self.budget(size)))
-        exits = np.asarray(policies.lagrangian(distances, table, weight))
-        return dict(zip(names, exits.tolist(), strict=True))
-
-    # --- batches --------------------------------------------------------------------------
-    def batches(self, size: Size, pool: concurrent.futures.Executor) -> Iterator[_Batch]:
-        """All batches of a size, the next one being read while the caller uses this one."""
-        files, step = self.sizes[size], self.request.batch_size
-        chunks = [files[i : i + step] for i in range(0, len(files), step)]
-        ahead = pool.submit(self._read, chunks[0], size)
-        for following in [*chunks[1:], None]:
-            batch = ahead.result()
-            if following is not None:
-                ahead = pool.submit(self._read, following, size)
-            yield batch
-
-    def _read(self, files: list[LabelFile], size: Size) -> _Batch:
-        family, seed = self.renderer.model.family, self.request.seed
-        labels = [fit_labels(file.read(), size) for file in files]
-        latents = [file_latent(seed, file.name, family.latent_dim) for file in files]
-        missing = self.request.batch_size - len(files)
-        stacked = np.stack(labels + labels[-1:] * missing)
-        z = jnp.asarray(np.stack(latents + latents[-1:] * missing))
-        return _Batch(files, size, stacked, family.check_inputs({"labels": stacked, "z": z}))
-
-    def predict(self, batch: _Batch) -> jax.Array:
-        """Predicted distances of the whole batch, [b, n]; NaN without a predictor."""
-        model, variables = self.renderer.model, self.renderer.variables
-        if not self.renderer.has_predictor:
-            return jnp.full((len(batch.labels), model.num_exits), jnp.nan)
-        return inference.predict(model, variables, batch.inputs)
-
-    def route(self, batch: _Batch, chosen: dict[str, int] | None) -> tuple[np.ndarray, np.ndarray]:
-        """Exits [files] and predicted distances [files, n]."""
-        count, predicted = len(batch.files), self.predict(batch)
-        if chosen is not None:
-            exits = np.array([chosen[file.name] for file in batch.files], np.int32)
-        else:
-            exits = np.asarray(self.renderer.choose(predicted, self.choice))[:count]
-        return exits, np.asarray(predicted)[:count]
-
-    def images(self, batch: _Batch, exits: np.ndarray) -> np.ndarray:
-        """Pictures [files, h, w, 3] in [-1, 1]."""
-        model, variables = self.renderer.model, self.renderer.variables
-        if self.number is not None:
-            images = inference.render_exit(model, variables, batch.inputs, self.number)
-            return np.asarray(images)[: len(exits)]
-        # Padding takes the exit after the last, which dispatch leaves idle: it costs nothing.
-        idle = np.full(len(batch.labels) - len(exits), model.num_exits + 1, np.int32)
-        rows = jnp.asarray(np.concatenate([exits, idle]))
-        images, _ = inference.render_routed(model, variables, batch.inputs, rows, exact=True)
-        return np.asarray(images)[: len(exits)]
-
-    # --- results --------------------------------------------------------------------------
-    def pictures(self, batch: _Batch, exits: np.ndarray, predicted: np.ndarray) -> list[Picture]:
-        """What is to be said about each picture of a batch."""
-        table, full = self.tables[batch.size], self.full[batch.size]
-        return [
-            Picture(file.name, int(e), tuple(map(float, p)), float(table[e - 1]), full)
-            for file, e, p in zip(batch.files, exits, predicted, strict=True)
-        ]
-
-    def exit_lines(self, pictures: Sequence[Picture]) -> list[ExitLine]:
-        """The model's exits with their mean costs and counts."""
-        full = sum(picture.full_gmacs for picture in pictures) / len(pictures)
-        lines = []
-        for i, exit in enumerate((*self.renderer.model.exits, None)):
-            name, tap, width = ("backbone", None, 1.0)
-            if exit is not None:
-                name, tap, width = exit.name, exit.tap, exit.width
-            count, mean = sum(p.exit == i + 1 for p in pictures), self.mean(i)
-            lines.append(ExitLine(i + 1, name, tap, width, mean, mean / full, count))
-        return lines
-
-
-_budget_weight = jax.jit(policies.budget_weight)
 
 
 # --- checks -------------------------------------------------------------------------------------
@@ -440,8 +276,11 @@ def _sizes(
 def _writable_folder(request: Request) -> pathlib.Path:
     """The output folder with ``_labels/`` in it, made if need be and tried."""
     out = request.out.expanduser().resolve()
-    if out == request.labels.expanduser().resolve():
-        raise UserError(f"--out is the folder of the label maps, {out}; they would be overwritten.")
+    labels = request.labels.expanduser().resolve()
+    if labels in (out, out / "_labels"):
+        raise UserError(
+            f"the label maps in {labels} would be overwritten; give --out another folder."
+        )
     try:
         (out / "_labels").mkdir(parents=True, exist_ok=True)
         for folder in (out, out / "_labels"):
@@ -455,38 +294,6 @@ def _writable_folder(request: Request) -> pathlib.Path:
     return out
 
 
-# --- writing ------------------------------------------------------------------------------------
 def _shown(files: Sequence[LabelFile]) -> set[str]:
     """Names of the files that get a card in the page."""
     return set(sorted(file.name for file in files)[:MAX_CARDS])
-
-
-def _write_picture(
-    job: _Job, out: pathlib.Path, batch: _Batch, row: int, image: np.ndarray, shown: bool
-) -> None:
-    name = f"{batch.files[row].name}.png"
-    _write_png(out / name, to_uint8(image))
-    if shown:
-        step = math.ceil(max(batch.size) / THUMBNAIL)
-        labels = {"labels": batch.labels[row : row + 1, ::step, ::step]}
-        _write_png(out / "_labels" / name, job.renderer.model.family.picture_of_inputs(labels)[0])
-
-
-def _write_png(path: pathlib.Path, pixels: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    write_atomically(path, buffer.getvalue())
-
-
-def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file so that nobody ever finds half of it.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}.") from None

@@ -107,7 +107,6 @@ def page(
         mean_gmacs=sum(p.gmacs for p in pictures) / max(total, 1),
         share=share_of_full(pictures),
         exits=exits,
-        most=max((e.count for e in exits), default=0),
         legend=list(zip(classes, swatches, strict=bool(swatches))),
         cards=pictures[:MAX_CARDS],
         num_exits=len(exits),

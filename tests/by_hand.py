@@ -10,12 +10,11 @@ def conv(params, x):
     _, h, w, _ = x.shape
     k = kernel.shape[0] // 2
     padded = np.pad(x, ((0, 0), (k, k), (k, k), (0, 0)))
-    y = sum(
-        padded[:, i : i + h, j : j + w] @ kernel[i, j]
-        for i in range(kernel.shape[0])
-        for j in range(kernel.shape[1])
-    )
-    return y + np.asarray(params.get("bias", 0.0))
+    y = np.zeros(kernel.shape[-1]) + params.get("bias", 0.0)
+    for i in range(kernel.shape[0]):
+        for j in range(kernel.shape[1]):
+            y = y + padded[:, i : i + h, j : j + w] @ kernel[i, j]
+    return y
 
 
 def lrelu(x):
@@ -33,16 +32,20 @@ def spade(params, stats, x, seg):
 def filled(function, *args, seed=0, scale=1.0, **options):
     """The variables that `function(key, *args, **options)` would make, filled by NumPy.
 
-    Values are normal with standard deviation scale / sqrt(fan in); variances are positive.
+    Kernels are normal with standard deviation scale / sqrt(fan in), other values a tenth of normal
+    ones; variances are around 1.
     """
     shapes = jax.eval_shape(lambda key, *a: function(key, *a, **options), jax.random.key(0), *args)
     rng = np.random.default_rng(seed)
 
     def fill(path, leaf):
         values = rng.standard_normal(leaf.shape)
-        if path[-1].key == "var":
-            values = 0.5 + values**2
-        fan_in = max(1, np.prod(leaf.shape[:-1]))
-        return (scale * values / fan_in**0.5).astype(np.float32)
+        if path[-1].key == "kernel":
+            values /= np.prod(leaf.shape[:-1]) ** 0.5
+        elif path[-1].key == "var":
+            return (0.5 + values**2).astype(np.float32)
+        elif path[-1].key not in ("u", "v"):
+            values *= 0.1
+        return (scale * values).astype(np.float32)
 
     return jax.tree_util.tree_map_with_path(fill, shapes)

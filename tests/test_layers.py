@@ -1,5 +1,7 @@
 """Convolutions, spectral norm and resizing against NumPy."""
 
+import functools
+
 import by_hand
 import jax
 import jax.numpy as jnp
@@ -10,11 +12,13 @@ from fiancee_jax.models.layers import (
     Conv,
     average_pool,
     fold_spectral,
+    initialise,
     leaky_relu,
     power_iteration,
     upsample,
     xavier_normal,
 )
+from fiancee_jax.models.spade import Spade
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def test_conv_is_a_same_correlation(x, size):
     module = Conv(5, size)
     variables = by_hand.filled(module.init, x)
     expected = by_hand.conv(variables["params"], x)
-    np.testing.assert_allclose(module.apply(variables, x), expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(module.apply)(variables, x), expected, atol=1e-5)
 
 
 def test_conv_without_bias_has_none(x):
@@ -59,13 +63,13 @@ def test_spectral_conv_divides_by_its_own_sigma(x, spectral_variables):
     params, spectral = spectral_variables["params"], spectral_variables["spectral"]
     sigma = spectral["v"] @ params["kernel"].reshape(-1, 5) @ spectral["u"]
     expected = by_hand.conv({**params, "kernel": params["kernel"] / sigma}, x)
-    y = Conv(5, spectral=True).apply(spectral_variables, x)
+    y = jax.jit(Conv(5, spectral=True).apply)(spectral_variables, x)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_spectral_conv_without_its_collection_takes_the_kernel_as_it_is(x, spectral_variables):
     params = spectral_variables["params"]
-    y = Conv(5, spectral=True).apply({"params": params}, x)
+    y = jax.jit(Conv(5, spectral=True).apply)({"params": params}, x)
     np.testing.assert_allclose(y, by_hand.conv(params, x), atol=1e-5)
 
 
@@ -126,6 +130,31 @@ def test_fold_spectral_touches_spectral_kernels_only():
     np.testing.assert_array_equal(folded["a"]["plain"]["kernel"], kernel)
     np.testing.assert_array_equal(folded["b"]["kernel"], kernel)
     np.testing.assert_array_equal(params["a"]["conv"]["kernel"], 1)  # its input is left alone
+
+
+def test_host_initialisation_draws_from_the_distributions_of_init():
+    # big enough for a standard deviation to be measured; gamma_beta holds two kernels of 48
+    module = Spade(32)
+    x, seg = jnp.zeros((1, 2, 2, 48)), jnp.zeros((1, 2, 2, 40))
+    init = functools.partial(module.init, train=False)
+    theirs = jax.jit(init)(jax.random.key(0), x, seg)
+    ours = initialise(jax.eval_shape(init, jax.random.key(0), x, seg), np.random.default_rng(0))
+    assert jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, theirs)
+    assert jax.tree.map(lambda a: a.dtype, ours) == jax.tree.map(lambda a: a.dtype, theirs)
+    for path, a in jax.tree_util.tree_leaves_with_path(ours):
+        b = functools.reduce(lambda tree, key: tree[key.key], path, theirs)
+        if path[-1].key == "kernel":
+            assert a.std() == pytest.approx(float(b.std()), rel=0.1), path
+            assert a.std() > 0
+        else:
+            np.testing.assert_array_equal(a, b)
+
+
+def test_host_initialisation_draws_unit_vectors_for_spectral_norm(spectral_variables):
+    ours = initialise(spectral_variables, np.random.default_rng(0))
+    assert jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, spectral_variables)
+    for name in "uv":
+        assert np.linalg.norm(ours["spectral"][name]) == pytest.approx(1, rel=1e-5)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])

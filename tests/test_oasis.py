@@ -1,5 +1,8 @@
 """OASIS: the published picture, the published sizes, and what the host refuses."""
 
+# NumPy arrays are given where JAX's are asked for:
+# pyright: reportArgumentType=false
+
 import dataclasses
 import json
 
@@ -73,8 +76,7 @@ def test_generator_makes_the_published_picture(published, folded):
 
 def test_our_tree_has_the_published_names_and_shapes(published):
     family, variables, _, _ = published
-    key, inputs = jax.random.key(0), family.abstract_inputs(1)
-    fresh = jax.eval_shape(lambda k, i: Backbone(family).init(k, family.condition(i)), key, inputs)
+    fresh = MultiExit(family, (), Guides(form="none"), PredictorPhase()).backbone_shapes
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(lambda a: a.shape, fresh)
 
 
@@ -92,7 +94,7 @@ def test_published_parameters_and_gmacs(name):
     family.check()
     inputs = family.abstract_inputs(1)
     model = MultiExit(family, (), Guides(form="none"), PredictorPhase())
-    variables = jax.eval_shape(model.init_backbone, jax.random.key(0), inputs)
+    variables = dict(model.backbone_shapes)
     assert cost.parameters(variables["params"]) / 1e6 == pytest.approx(millions, abs=0.005)
 
     def picture(variables, inputs):
@@ -229,6 +231,16 @@ def test_a_pixelwise_discriminator_has_no_labelmix_loss():
     assert float(terms["d_labelmix"]) < 1e-10
 
 
+def test_discriminator_has_the_familys_channels():
+    family = dataclasses.replace(TINY, discriminator_last=6)
+    image = jax.ShapeDtypeStruct((1, 16, 32, 3), jnp.float32)
+    net = family.discriminator()
+    logits, variables = jax.eval_shape(net.init_with_output, jax.random.key(0), image)
+    assert logits.shape == (1, 16, 32, 4)
+    assert variables["params"]["down_1"]["conv2"]["kernel"].shape == (3, 3, 4, 4)
+    assert variables["params"]["last"]["kernel"].shape == (1, 1, 6, 4)
+
+
 # --- the host -----------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["void", "Void", "unknown"])
 def test_void_goes_by_name(name):
@@ -263,6 +275,7 @@ def test_check_accepts_what_works():
         ({"discriminator_channels": ()}, "discriminator_channels"),
         ({"width": 0}, "model.width is 0"),
         ({"z_dim": 0}, "model.z_dim is 0"),
+        ({"discriminator_last": 0}, "model.discriminator_last is 0"),
     ],
 )
 def test_check_says_what_does_not_fit(change, message):

@@ -1,5 +1,8 @@
 """Policies against brute force in NumPy."""
 
+# NumPy arrays are given where JAX's are asked for:
+# pyright: reportArgumentType=false
+
 import functools
 
 import jax
@@ -31,7 +34,7 @@ cases = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 
 @SETTINGS
-@given(cases, st.floats(0, 0.3, width=32))
+@given(cases, st.floats(0, 0.25, width=32, allow_subnormal=False))
 def test_threshold_is_the_cheapest_within(rng, max_lpips):
     predicted = falling(rng, 6)
     exits = threshold(predicted, max_lpips)
@@ -54,7 +57,7 @@ def test_threshold_takes_the_backbone_where_a_prediction_is_not_a_number():
 
 
 @SETTINGS
-@given(cases, st.floats(0, 1e3, width=32))
+@given(cases, st.floats(0, 1e3, width=32, allow_subnormal=False))
 def test_lagrangian_is_the_minimum(rng, weight):
     predicted, gmacs = falling(rng, 6), costs(rng)
     exits = np.asarray(lagrangian(predicted, gmacs, weight)) - 1
@@ -104,7 +107,7 @@ def one_case():
 def test_a_larger_budget_buys_no_worse_pictures():
     predicted, gmacs = one_case()
     rows, distances = np.arange(64), []
-    for budget in np.linspace(gmacs[0], gmacs[-1], 9, dtype=np.float32):
+    for budget in np.linspace(gmacs[0], 1.001 * gmacs[-1], 9, dtype=np.float32):
         exits = lagrangian(predicted, gmacs, budget_weight(predicted, gmacs, budget))
         distances.append(predicted[rows, np.asarray(exits) - 1].mean())
     assert distances[0] == pytest.approx(predicted[:, 0].mean())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fiancee_jax import guides
-from fiancee_jax.config import Config, Exit, Guides, PredictorPhase
+from fiancee_jax import checkpoint, guides
+from fiancee_jax.config import Config, Exit, Guides, PredictorPhase, write_config
 from fiancee_jax.data import Augment, Landscapes
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.inference import Renderer
@@ -60,7 +61,7 @@ def tiny_model(config: Config | None = None, seed: int = 0) -> tuple[MultiExit, 
     the predictor's last layer is not zero, so that inputs differ.
     """
     model = MultiExit.of(config or tiny_config())
-    shapes = jax.eval_shape(lambda: _everything(model))
+    shapes = _everything(model)
     rng = np.random.default_rng(seed)
     return model, jax.tree_util.tree_map_with_path(lambda p, x: _fill(rng, p, x), shapes)
 
@@ -72,19 +73,10 @@ def tiny_renderer(seed: int = 0, **options: Any) -> Renderer:
 
 
 def _everything(model: MultiExit) -> Variables:
-    """The variables of all phases; traced for their shapes only."""
-    key = jax.random.key(0)
-    inputs = {k: jnp.zeros(x.shape, x.dtype) for k, x in model.family.abstract_inputs(1).items()}
-    backbone = model.init_backbone(key, inputs)
-    params = fold_spectral(backbone["params"], backbone.pop("spectral"))
-    variables: Variables = {"backbone": {**backbone, "params": params}}
-    taps = model.full(variables, inputs)[1]
-    bank = guides.abstract_bank(model.guides, model.family, taps)
-    variables["bank"] = {k: jnp.zeros(x.shape, x.dtype) for k, x in bank.items()}
-    guide = model.guide(variables, inputs, taps)
-    branches = {e.name: model.init_branch(key, e, inputs, taps, guide) for e in model.exits}
-    predictor = model.init_predictor(key, inputs)
-    return {**variables, "branches": branches, "predictor": predictor}
+    """Shapes of the variables of all phases."""
+    variables, _ = model._abstract
+    branches = {e.name: model.branch_shapes(e) for e in model.exits}
+    return {**variables, "branches": branches, "predictor": model.predictor_shapes}
 
 
 def _fill(rng: np.random.Generator, path: Any, like: jax.ShapeDtypeStruct) -> jax.Array:
@@ -92,7 +84,8 @@ def _fill(rng: np.random.Generator, path: Any, like: jax.ShapeDtypeStruct) -> ja
     if name == "kernel" and path[0].key == "predictor":
         values = noise * (3.0 / np.prod(like.shape[:-1])) ** 0.5  # distances that differ
     elif name == "kernel":
-        values = noise * (1.5 / np.prod(like.shape[:-1])) ** 0.5
+        gain = 0.1 if "conv_img" in (part.key for part in path) else 1.5
+        values = noise * (gain / np.prod(like.shape[:-1])) ** 0.5
     elif name == "var":
         values = 1 + 0.1 * np.abs(noise)
     elif name in ("palette", "share", "mean") and path[0].key == "bank":
@@ -102,3 +95,18 @@ def _fill(rng: np.random.Generator, path: Any, like: jax.ShapeDtypeStruct) -> ja
     else:
         values = 0.1 * noise
     return jnp.asarray(values, like.dtype)
+
+
+def tiny_workdir(folder: pathlib.Path, renderer: Renderer, dropped: tuple[int, ...] = ()) -> None:
+    """Writes a renderer as a finished workdir; exits with the numbers `dropped` leave the menu."""
+    write_config(renderer.config, folder)
+    store = checkpoint.Store(folder)
+    menu = [
+        {"tap": e.tap, "width": e.width, "dropped": "too dear" if i in dropped else ""}
+        for i, e in enumerate(renderer.model.exits, start=1)
+    ]
+    phases = {"backbone": "backbone", "guides": "bank", "branches": "branches"}
+    for phase, name in {**phases, "predictor": "predictor"}.items():
+        extra = {"finished": True, "menu": menu if phase == "branches" else []}
+        store.save(phase, 1, model=renderer.variables[name], train={}, extra=extra)
+    store.close()

@@ -1,0 +1,1 @@
+"""Networks: the staged contract, OASIS, branches, predictor, discriminator, LPIPS."""

@@ -10,7 +10,7 @@ from fiancee_jax.models.layers import Conv, average_pool, leaky_relu, upsample
 
 
 class Down(nn.Module):
-    """Residual block that halves the size; the first one takes a picture, so it has no activation."""
+    """Residual block that halves the size; the first takes a picture, so it has no activation."""
 
     features: int
     first: bool = False
@@ -48,12 +48,13 @@ class Discriminator(nn.Module):
 
     Attributes:
         channels: features after each encoder block; published: 128, 128, 256, 256, 512, 512.
+        last: features after the last decoder block; published: 64.
         num_classes: label classes; channel 0 of the output is "fake", channel c + 1 is class c.
     """
 
     channels: tuple[int, ...]
     num_classes: int
-    last: int = 64  # the last decoder block always ends in 64 channels
+    last: int = 64
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b h w n"]:

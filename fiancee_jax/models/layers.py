@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 PyTree = Any
@@ -15,18 +17,45 @@ PyTree = Any
 GAIN = 0.02  # the gain of OASIS's xavier-normal initialisation
 
 
-def xavier_normal(gain: float = GAIN, parts: int = 1) -> Callable[..., Array]:
+def xavier_std(shape: tuple[int, ...], parts: int = 1, gain: float = GAIN) -> float:
+    """Standard deviation of xavier-normal weights [..., in, out]."""
+    *window, fan_in, fan_out = shape
+    return gain * (2.0 / (math.prod(window) * (fan_in + fan_out // parts))) ** 0.5
+
+
+def xavier_normal(parts: int = 1) -> Callable[..., Array]:
     """Xavier-normal initialiser; `parts` > 1 fills that many stacked kernels independently."""
 
     def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        *window, fan_in, fan_out = shape
-        area = 1
-        for side in window:
-            area *= side
-        std = gain * (2.0 / (area * (fan_in + fan_out // parts))) ** 0.5
-        return std * jax.random.normal(key, shape, dtype)
+        return xavier_std(shape, parts) * jax.random.normal(key, shape, dtype)
 
     return init
+
+
+def initialise(
+    shapes: PyTree, rng: np.random.Generator, gain: float = GAIN, *, name: str = "", parts: int = 1
+) -> PyTree:
+    """Fresh variables for the shapes of a module made of `Conv`, drawn on the host.
+
+    The same distributions as ``module.init``, which takes minutes to compile for many layers.
+
+    Args:
+        shapes: what ``jax.eval_shape(module.init, ...)`` returned.
+        rng: source of randomness.
+        gain: of the xavier-normal kernels.
+        name: name of this node in the tree.
+        parts: stacked kernels in this module.
+    """
+    if isinstance(shapes, dict):
+        parts = 2 if name == "gamma_beta" else 1
+        return {k: initialise(v, rng, gain, name=k, parts=parts) for k, v in shapes.items()}
+    shape, dtype = shapes.shape, shapes.dtype
+    if name == "kernel":
+        return (xavier_std(shape, parts, gain) * rng.standard_normal(shape)).astype(dtype)
+    if name in ("u", "v"):
+        x = rng.standard_normal(shape)
+        return (x / np.linalg.norm(x)).astype(dtype)
+    return np.full(shape, 1.0 if name == "var" else 0.0, dtype)
 
 
 class Conv(nn.Module):

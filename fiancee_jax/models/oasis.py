@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from fiancee_jax import losses
@@ -99,6 +100,7 @@ class Oasis:
         z_dim: length of z; published: 64.
         blocks: SPADE blocks = stages; published: 6. Fewer drop stages of 16c at the front.
         discriminator_channels: features after each encoder block of the discriminator.
+        discriminator_last: features after its last decoder block; published: 64 at any width.
         min_channels: light stages are never thinner than this.
         lambda_labelmix: weight of the LabelMix term; published: 10 (Cityscapes 5).
     """
@@ -112,6 +114,7 @@ class Oasis:
     z_dim: int = 64
     blocks: int = 6
     discriminator_channels: tuple[int, ...] = (128, 128, 256, 256, 512, 512)
+    discriminator_last: int = 64
     min_channels: int = 8
     lambda_labelmix: float = 10.0
 
@@ -209,7 +212,7 @@ class Oasis:
     # --- adversary ------------------------------------------------------------------------
     def discriminator(self) -> nn.Module:
         """The U-Net of `discriminator.Discriminator`."""
-        return Discriminator(self.discriminator_channels, self.num_classes)
+        return Discriminator(self.discriminator_channels, self.num_classes, self.discriminator_last)
 
     def _weights(self, inputs: Inputs) -> Float[Array, "n"]:
         return losses.class_weights(inputs["labels"], self.num_classes, self.void)
@@ -256,10 +259,10 @@ class Oasis:
             raise UserError(f"model.blocks is {self.blocks}; OASIS takes 2 to 6.")
         if any(side <= 0 or side % divisor for side in self.size):
             raise UserError(
-                f"model.size is {list(self.size)}, but with {self.blocks} blocks both sides must be "
-                f"divisible by {divisor}: try {[_round(s, divisor) for s in self.size]}."
+                f"model.size is {list(self.size)}, but with {self.blocks} blocks both sides must "
+                f"be divisible by {divisor}: try {[_round(s, divisor) for s in self.size]}."
             )
-        for name in ("width", "hidden", "z_dim", "min_channels"):
+        for name in ("width", "hidden", "z_dim", "min_channels", "discriminator_last"):
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name} is {getattr(self, name)}; it must be 1 or more.")
         if not self.discriminator_channels or min(self.discriminator_channels) < 1:
@@ -267,13 +270,12 @@ class Oasis:
                 f"model.discriminator_channels is {list(self.discriminator_channels)}; give the "
                 "channels after each of its blocks, at least one block."
             )
-        pools = 2 ** len(self.discriminator_channels)
-        if any(side % pools for side in self.size):
+        count = len(self.discriminator_channels)
+        if any(side % 2**count for side in self.size):
             raise UserError(
-                f"model.size is {list(self.size)}, but a discriminator of "
-                f"{len(self.discriminator_channels)} blocks pools {len(self.discriminator_channels)}"
-                f" times and needs sides divisible by {pools}: take fewer "
-                f"model.discriminator_channels, or size {[_round(s, pools) for s in self.size]}."
+                f"model.size is {list(self.size)}, but a discriminator of {count} blocks pools "
+                f"{count} times and needs sides divisible by {2**count}: take fewer "
+                f"model.discriminator_channels, or size {[_round(s, 2**count) for s in self.size]}."
             )
 
     def check_inputs(self, inputs: Any) -> Inputs:
@@ -285,8 +287,8 @@ class Oasis:
             labels = np.asarray(labels)
         if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
             raise UserError(
-                f"label maps must be integers of shape [batch, height, width]; found {labels.dtype} "
-                f"of shape {list(labels.shape)}. One map needs labels[None]."
+                "label maps must be integers of shape [batch, height, width]; found "
+                f"{labels.dtype} of shape {list(labels.shape)}. One map needs labels[None]."
             )
         divisor = 2 ** (self.blocks - 1)
         if any(side == 0 or side % divisor for side in labels.shape[1:]):
@@ -294,9 +296,11 @@ class Oasis:
                 f"label maps are {labels.shape[1]}x{labels.shape[2]}; height and width must be "
                 f"divisible by {divisor}. Crop or resize them (infer.py does so by itself)."
             )
-        if not isinstance(labels, jax.core.Tracer):
+        if not isinstance(labels, Tracer):
             self._check_ids(np.asarray(labels))
-        rest = {k: v for k, v in inputs.items() if k != "labels"} if isinstance(inputs, dict) else {}
+        rest = (
+            {k: v for k, v in inputs.items() if k != "labels"} if isinstance(inputs, dict) else {}
+        )
         return {**rest, "labels": jnp.asarray(labels, jnp.int32)}
 
     def _check_ids(self, labels: np.ndarray) -> None:
@@ -304,7 +308,7 @@ class Oasis:
         if bad.size:
             raise UserError(
                 f"label maps hold class ids {bad[:10].tolist()}, but the model knows ids 0 to "
-                f"{self.num_classes - 1}: {', '.join(self.classes)}. Map the others to one of these."
+                f"{self.num_classes - 1}: {', '.join(self.classes)}. Map the others to these."
             )
 
     def picture_of_inputs(self, inputs: Inputs) -> np.ndarray:

@@ -36,7 +36,7 @@ class Spade(nn.Module):
 
 
 class SpadeBlock(nn.Module):
-    """Residual block: two SPADE + convolution pairs, and a third on the shortcut if widths differ."""
+    """Residual block: two SPADE + convolution pairs, a third on the shortcut if widths differ."""
 
     features: int
     hidden: int

@@ -30,7 +30,9 @@ class StagedGenerator(Protocol):
         ...
 
     @property
-    def num_stages(self) -> int: ...
+    def num_stages(self) -> int:
+        """How many stages there are."""
+        ...
 
     @property
     def latent_dim(self) -> int:
@@ -95,11 +97,15 @@ class StagedGenerator(Protocol):
         ...
 
     # --- adversary ------------------------------------------------------------------------
-    def discriminator(self) -> nn.Module: ...
+    def discriminator(self) -> nn.Module:
+        """Module (picture) -> logits, for the two losses below."""
+        ...
 
     def generator_loss(
         self, discriminate: Discriminate, fake: Array, inputs: Inputs
-    ) -> Float[Array, ""]: ...
+    ) -> Float[Array, ""]:
+        """What the generator minimises to pass for real."""
+        ...
 
     def discriminator_losses(
         self, discriminate: Discriminate, fake: Array, real: Array, inputs: Inputs, key: Array

@@ -1,0 +1,1 @@
+"""From predicted distances to exits (policies) and to pictures (dispatch)."""

@@ -1,8 +1,8 @@
 """Dispatch: a batch of any mix of exits in one jit, each depth compiled once.
 
-``vmap`` of ``lax.switch`` would become a select that runs every exit. Instead the batch is sorted by
-exit and cut into micro-batches; a scan runs one ``lax.switch`` for each, and the results go back to
-their places.
+``vmap`` of ``lax.switch`` would become a select that runs every exit. Instead the batch is sorted
+by exit and cut into micro-batches; a scan runs one ``lax.switch`` for each, and the results go back
+to their places.
 """
 
 from __future__ import annotations

@@ -56,5 +56,5 @@ def kept(entries: list[Entry]) -> tuple[Exit, ...]:
 def measure(exit: Exit, gmacs: float, lpips: np.ndarray, l1: np.ndarray) -> Entry:
     """An entry from per-input measurements, both [inputs]."""
     p10, mean, p90 = np.percentile(lpips, 10), lpips.mean(), np.percentile(lpips, 90)
-    figures = (round(float(x), 6) for x in (gmacs, mean, p10, p90, l1.mean()))
-    return Entry(exit.tap, exit.width, *figures)
+    gmacs, mean, p10, p90, mae = (round(float(x), 6) for x in (gmacs, mean, p10, p90, l1.mean()))
+    return Entry(exit.tap, exit.width, gmacs, mean, p10, p90, mae)

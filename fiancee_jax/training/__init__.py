@@ -1,0 +1,1 @@
+"""Training in phases: backbone, guides, branches, predictor."""

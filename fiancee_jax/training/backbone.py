@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 
@@ -15,7 +16,7 @@ from fiancee_jax.config import BackbonePhase
 from fiancee_jax.data import Batch
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.models import lpips
-from fiancee_jax.models.layers import fold_spectral, power_iteration
+from fiancee_jax.models.layers import fold_spectral, initialise, power_iteration
 from fiancee_jax.training import preview
 from fiancee_jax.training.log import Metrics, mean
 from fiancee_jax.training.loop import State, fit
@@ -36,22 +37,34 @@ def optimizers(phase: BackbonePhase) -> tuple[Any, Any]:
     return optimizer(phase, phase.lr_g, *args), optimizer(phase, phase.lr_d, *args)
 
 
-def init_state(model: MultiExit, phase: BackbonePhase, key: Array) -> State:
-    """Fresh weights, their average, and optimiser states."""
-    k_g, k_d = jax.random.split(key)
-    inputs = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), model.family.abstract_inputs(1))
-    generator = model.init_backbone(k_g, inputs)
+def init_state(model: MultiExit, phase: BackbonePhase, rng: np.random.Generator) -> State:
+    """Fresh weights, their average, and optimiser states.
+
+    Spectral norms start converged, as torch's parametrization does: from random u and v the first
+    sigmas would be far too small, and the first logits far too large.
+    """
     height, width = model.family.size
-    discriminator = model.family.discriminator().init(k_d, jnp.zeros((1, height, width, 3)))
+    picture = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+    critic = model.family.discriminator()
+    d_shapes = jax.eval_shape(critic.init, jax.random.key(0), picture)
+    g = initialise(model.backbone_shapes, rng, phase.init_gain)
+    d = initialise(d_shapes, rng, phase.init_gain)
     adam_g, adam_d = optimizers(phase)
     return {
-        **generator,
-        "ema": jax.tree.map(jnp.copy, generator["params"]),  # a copy: both are donated
-        "d_params": discriminator["params"],
-        "d_spectral": discriminator["spectral"],
-        "opt_g": adam_g.init(generator["params"]),
-        "opt_d": adam_d.init(discriminator["params"]),
+        **g,
+        "spectral": converged(g["params"], g["spectral"]),
+        "ema": jax.tree.map(jnp.array, g["params"]),  # a copy: both are donated
+        "d_params": d["params"],
+        "d_spectral": converged(d["params"], d["spectral"]),
+        "opt_g": jax.jit(adam_g.init)(g["params"]),
+        "opt_d": jax.jit(adam_d.init)(d["params"]),
     }
+
+
+@jax.jit
+def converged(params: Any, spectral: Any) -> Any:
+    """The spectral state after 15 power iterations."""
+    return jax.lax.fori_loop(0, 15, lambda _, s: power_iteration(params, s), spectral)
 
 
 def make_step(model: MultiExit, phase: BackbonePhase) -> Any:
@@ -142,12 +155,12 @@ def update_discriminator(phase: BackbonePhase, state: State, grad: Any, spectral
 def fused_step(
     model: MultiExit, phase: BackbonePhase, state: State, batch: Batch, key: Array, net: Any
 ) -> tuple[State, Metrics]:
-    """G and D updated from one forward of G and one power iteration of each."""
+    """G and D updated from one forward of G; as many power iterations as `published_step` runs."""
     k_z, k_mix = jax.random.split(key)
     inputs = {**batch.inputs, "z": draw_latents(model, phase, batch, k_z)}
     batch = batch._replace(inputs=inputs)
-    spectral = power_iteration(state["params"], state["spectral"])
-    d_spectral = power_iteration(state["d_params"], state["d_spectral"])
+    spectral = iterations(state["params"], state["spectral"], 2)[-1]
+    d_spectral = iterations(state["d_params"], state["d_spectral"], 4)[-1]
 
     def forward(params: Any) -> Any:
         return generate(model, params, state["batch_stats"], spectral, inputs)
@@ -230,8 +243,7 @@ def averaged(work: Workspace, state: State) -> Any:
 def run(work: Workspace) -> None:
     """Trains the backbone."""
     phase, model = work.config.backbone, work.model
-    state = jax.jit(functools.partial(init_state, model, phase))(work.key("init", 0))
-    state = jax.device_put(state, work.replicated)
+    state = jax.device_put(init_state(model, phase, work.rng("backbone")), work.replicated)
     step = make_step(model, phase)
     net = work.perceptual("alex") if phase.own_latent > 0 else None
     fit(

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 
 from fiancee_jax import losses
-from fiancee_jax.config import BackbonePhase, BranchesPhase, Exit
+from fiancee_jax.config import BranchesPhase, Exit
 from fiancee_jax.data import Batch
 from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models import lpips
 from fiancee_jax.models.branches import Guide, Taps
-from fiancee_jax.models.layers import power_iteration
+from fiancee_jax.models.layers import initialise, power_iteration
 from fiancee_jax.models.staged import Inputs
 from fiancee_jax.routing import menu
 from fiancee_jax.training import backbone, measure, preview
@@ -31,17 +33,11 @@ def optimizer(phase: BranchesPhase) -> optax.GradientTransformation:
     return backbone.optimizer(phase, phase.lr, 0.0, 0.999)
 
 
-def init_state(model: MultiExit, phase: BranchesPhase, variables: Variables, key: Array) -> State:
+def init_state(model: MultiExit, phase: BranchesPhase, rng: np.random.Generator) -> State:
     """Fresh branches and optimiser states, by exit name."""
-    inputs = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), model.family.abstract_inputs(1))
-    _, taps = model.full(variables, inputs)
-    guide = model.guide(variables, inputs, taps)
-    fresh = {
-        e.name: model.init_branch(jax.random.fold_in(key, i), e, inputs, taps, guide)
-        for i, e in enumerate(model.exits)
-    }
-    adam = optimizer(phase)
-    return {"branches": fresh, "opt": {k: adam.init(v["params"]) for k, v in fresh.items()}}
+    fresh = {e.name: initialise(model.branch_shapes(e), rng) for e in model.exits}
+    adam = jax.jit(optimizer(phase).init)
+    return {"branches": fresh, "opt": {k: adam(v["params"]) for k, v in fresh.items()}}
 
 
 def with_discriminator(phase: BranchesPhase, state: State, trained: State) -> State:
@@ -53,7 +49,7 @@ def with_discriminator(phase: BranchesPhase, state: State, trained: State) -> St
 
 
 def make_step(model: MultiExit, phase: BranchesPhase) -> Any:
-    """The jitted step (state, frozen, batch, key, net) -> (state, metrics); the state is donated."""
+    """The jitted step (state, frozen, batch, key, net) -> (state, metrics); donates the state."""
     return jax.jit(functools.partial(train_step, model, phase), donate_argnums=0)
 
 
@@ -167,9 +163,7 @@ def _update_critic(
 
     def loss(params: Any) -> Any:
         logits = backbone.discriminate(model, params, [spectral])
-        return backbone.discriminator_terms(
-            model, logits, fake, batch._replace(inputs=inputs), key
-        )
+        return backbone.discriminator_terms(model, logits, fake, batch._replace(inputs=inputs), key)
 
     grad, terms = jax.grad(loss, has_aux=True)(state["d_params"])
     step, opt = optax.adam(phase.lr_d, 0.0, 0.999).update(grad, state["opt_d"])
@@ -187,16 +181,11 @@ def run(work: Workspace) -> None:
             "branches.adversarial needs branches.exits_per_step 0 (all exits in every step)."
         )
     frozen = work.frozen("backbone", "guides")
-    state = jax.jit(functools.partial(init_state, model, phase))(frozen, work.key("init", 2))
+    state = init_state(model, phase, work.rng("branches"))
     if phase.adversarial > 0:
-        like = jax.eval_shape(
-            functools.partial(backbone.init_state, model, work.config.backbone),
-            jax.random.key(0),
-        )
-        placed = jax.tree.map(
-            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=work.replicated), like
-        )
-        state = with_discriminator(phase, state, work.store.train("backbone", placed))
+        like = backbone.init_state(model, work.config.backbone, work.rng("backbone"))
+        like = jax.device_put(like, work.replicated)
+        state = with_discriminator(phase, state, work.store.train("backbone", like))
     state = jax.device_put(state, work.replicated)
     step, net = make_step(model, phase), work.perceptual(phase.lpips_net)
     fit(
@@ -214,8 +203,6 @@ def run(work: Workspace) -> None:
 
 def _menu(work: Workspace, variables: Variables) -> list[dict[str, Any]]:
     """All exits as measured on the predictor's split, dominated ones marked and said."""
-    import dataclasses
-
     phase, model = work.config.branches, work.model
     found = measure.records(work, "branches", variables, phase.measure, phase.batch_size)
     entries = [
@@ -224,9 +211,9 @@ def _menu(work: Workspace, variables: Variables) -> list[dict[str, Any]]:
     ]
     entries = menu.drop_dominated(entries)
     for e in entries:
-        share = e.gmacs / model.gmacs[-1]
+        share, reason = e.gmacs / model.gmacs[-1], f", dropped: {e.dropped}" if e.dropped else ""
         work.log.say(
-            f"exit {e.exit.name}: {e.gmacs:.4g} GMACs ({share:.3f} of full), LPIPS-alex {e.mean:.4f} "
-            f"({e.p10:.4f}-{e.p90:.4f}), L1 {e.l1:.4f}{', dropped: ' * bool(e.dropped)}{e.dropped}"
+            f"exit {e.exit.name}: {e.gmacs:.4g} GMACs ({share:.3f} of full), LPIPS-alex "
+            f"{e.mean:.4f} ({e.p10:.4f}-{e.p90:.4f}), L1 {e.l1:.4f}{reason}"
         )
     return [dataclasses.asdict(e) for e in entries]

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 
 from fiancee_jax import guides
+from fiancee_jax.data import collate
+from fiancee_jax.data.transforms import augment
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models.staged import Inputs
 from fiancee_jax.training.workspace import Workspace, host
@@ -44,7 +46,7 @@ def run(work: Workspace) -> None:
 def _records(work: Workspace, maps: int) -> guides.Bank:
     """Records of all entries: consecutive groups of `maps` inputs share one z."""
     form, variables = work.config.guides, work.frozen("backbone")
-    source, rng = work.source("train"), np.random.default_rng([work.config.seed, 1])
+    source, rng = work.source("train"), work.rng("guides")
     chosen = guides.random_entries(rng, len(source), form.size, maps).reshape(-1)
     latents = np.repeat(rng.standard_normal((form.size, work.model.family.latent_dim)), maps, 0)
     records: list[Any] = []
@@ -61,9 +63,6 @@ def _records(work: Workspace, maps: int) -> guides.Bank:
 
 
 def _inputs(work: Workspace, source: Any, indices: np.ndarray) -> Inputs:
-    from fiancee_jax.data import collate
-    from fiancee_jax.data.transforms import augment
-
     full = np.resize(indices, BATCH)  # the last batch repeats its samples: one shape, one compile
     elements = [augment(source[int(i)], None, work.config.model.size) for i in full]
     return collate(elements, work.config.model.input_names).inputs

@@ -25,7 +25,9 @@ def average(history: list[Metrics]) -> dict[str, float]:
     """Means over steps by sums and counts; metrics that were never measured are left out."""
     history = jax.device_get(history)
     names = sorted({name for metrics in history for name in metrics})
-    sums = {n: np.sum([np.asarray(m.get(n, (0, 0)), np.float64) for m in history], 0) for n in names}
+    sums = {
+        n: np.sum([np.asarray(m.get(n, (0, 0)), np.float64) for m in history], 0) for n in names
+    }
     return {n: float(s / c) for n, (s, c) in sums.items() if c > 0 or not math.isfinite(s)}
 
 
@@ -53,7 +55,9 @@ class Log:
         self._start = (step, time.perf_counter())
         if self.console.is_terminal:
             columns = (BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-            text = TextColumn("{task.description} {task.completed}/{task.total} {task.fields[note]}")
+            text = TextColumn(
+                "{task.description} {task.completed}/{task.total} {task.fields[note]}"
+            )
             self._progress = Progress(text, *columns, console=self.console)
             self._progress.add_task(phase, total=steps, completed=step, note="compiling (once)")
             self._progress.start()

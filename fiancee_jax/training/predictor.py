@@ -30,7 +30,7 @@ def optimizer(phase: PredictorPhase) -> optax.GradientTransformation:
 def init_state(model: MultiExit, phase: PredictorPhase, targets: Array, key: Array) -> State:
     """A fresh predictor that starts at the mean of the targets."""
     inputs = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), model.family.abstract_inputs(1))
-    params: Any = model.init_predictor(key, inputs)["params"]
+    params: Any = model.predictor_net().init(key, *model.family.view(inputs))["params"]
     steps = targets - jnp.pad(targets[:, 1:], ((0, 0), (0, 1)))
     params = {**params, "offset": jnp.log(jnp.maximum(steps.mean(0), 1e-5))}
     return {"params": params, "opt": optimizer(phase).init(params)}
@@ -118,7 +118,8 @@ def _measured(work: Workspace, exits: tuple[Exit, ...], model: MultiExit) -> Any
     found = measure.records(work, "predictor", variables, phase.inputs, batch)
     columns = [work.model.exits.index(e) for e in model.exits]
     found["target"] = np.asarray(running_max(jnp.asarray(found["lpips"][:, columns])))
-    np.savez(path, source=source, **found)
+    arrays: dict[str, Any] = {"source": np.array(source), **found}
+    np.savez(path, **arrays)
     return found
 
 
@@ -132,7 +133,7 @@ def _report(work: Workspace, model: MultiExit, trained: Any, held: Any) -> dict[
         t = np.asarray(target[:, i])
         mae = float(np.abs(predicted[:, i] - t).mean())
         ranks = [np.argsort(np.argsort(x)) for x in (predicted[:, i], t)]
-        spearman = float(np.corrcoef(*ranks)[0, 1])
+        spearman = float(np.corrcoef(ranks[0], ranks[1])[0, 1])
         spread = float(np.abs(t - np.median(t)).mean())
         report[exit.name] = {"mae": mae, "spearman": spearman, "mae_of_median": spread}
         work.log.say(

@@ -138,8 +138,10 @@ def _check_predecessors(
     for phase in chosen:
         for before in PHASES[: PHASES.index(phase)]:
             if before not in chosen and not store.finished(before):
-                raise UserError(f"the phase {phase!r} needs {before!r}, which is not finished: "
-                                + checkpoint.missing(workdir, before))
+                raise UserError(
+                    f"the phase {phase!r} needs {before!r}, which is not finished: "
+                    + checkpoint.missing(workdir, before)
+                )
 
 
 def _make(workdir: pathlib.Path) -> None:

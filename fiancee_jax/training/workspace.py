@@ -56,6 +56,10 @@ class Workspace:
         key = jax.random.fold_in(jax.random.key(self.config.seed), phases.index(phase))
         return jax.random.fold_in(key, step)
 
+    def rng(self, phase: str) -> np.random.Generator:
+        """Host randomness of a phase's start."""
+        return np.random.default_rng([self.config.seed, PHASES.index(phase)])
+
     def perceptual(self, net: str) -> lpips.LpipsParams:
         """LPIPS weights on all devices."""
         return jax.device_put(lpips.load(net), self.replicated)

@@ -1,0 +1,165 @@
+"""Checkpoints of a workdir."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from fiancee_jax.checkpoint import Store
+from fiancee_jax.errors import UserError
+
+MODEL = {
+    "params": {"a": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.ones(3)}},
+    "batch_stats": {},
+}
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "run")
+    yield store
+    store.close()
+
+
+def save(store, phase="backbone", step=1, model=MODEL, train=None, **extra):
+    store.save(phase, step, model=model, train=train or {}, extra=extra)
+
+
+def train_state():
+    params = MODEL["params"]
+    return {"step": jnp.int32(7), "params": params, "opt": optax.adam(1e-3).init(params)}
+
+
+def assert_equal_trees(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    assert jax.tree.map(lambda x: x.dtype, a) == jax.tree.map(lambda x: x.dtype, b)
+
+
+def test_round_trip_of_all_three_items(store):
+    state = train_state()
+    save(store, train=state, finished=True, menu=[{"tap": 1, "width": 0.25}])
+    store.wait()
+    assert_equal_trees(store.model("backbone"), MODEL)
+    like = jax.tree.map(jnp.zeros_like, state)
+    assert_equal_trees(store.train("backbone", like), state)
+    assert store.extra("backbone") == {"finished": True, "menu": [{"tap": 1, "width": 0.25}]}
+    assert store.latest("backbone") == 1
+    assert store.finished("backbone")
+
+
+def test_another_process_reads_what_was_written(store, tmp_path):
+    save(store, finished=False)
+    store.close()
+    other = Store(tmp_path / "run")
+    assert_equal_trees(other.model("backbone"), MODEL)
+    assert not other.finished("backbone")
+    other.close()
+
+
+def test_a_bank_without_arrays_is_kept(store):
+    save(store, "guides", model={})
+    store.wait()
+    assert store.model("guides") == {}
+    assert store.train("guides", {}) == {}
+
+
+def test_a_relative_path_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Store("runs/here")
+    save(store)
+    monkeypatch.chdir("/")  # resolved when it was made, not when it is used
+    store.wait()
+    assert_equal_trees(store.model("backbone"), MODEL)
+    store.close()
+    assert (tmp_path / "runs" / "here" / "checkpoints" / "backbone" / "1").is_dir()
+
+
+def test_only_the_last_two_are_kept(store):
+    for step in (1, 2, 3, 4):
+        save(store, step=step, model={"x": jnp.float32(step)}, at=step)
+    store.close()
+    steps = sorted(p.name for p in (store.root / "backbone").iterdir() if p.name.isdigit())
+    assert steps == ["3", "4"]
+    assert store.latest("backbone") == 4
+    assert float(store.model("backbone")["x"]) == 4
+    assert store.extra("backbone") == {"at": 4}
+
+
+def test_saving_a_step_again_replaces_it(store):
+    save(store, model={"x": jnp.float32(1)}, finished=False)
+    save(store, model={"x": jnp.float32(2)}, finished=True)
+    store.wait()
+    assert float(store.model("backbone")["x"]) == 2
+    assert store.finished("backbone")
+
+
+def test_set_aside_keeps_the_old(store):
+    assert store.set_aside("branches") is None
+    for turn in (1, 2):
+        save(store, "branches", model={"x": jnp.float32(turn)})
+        aside = store.set_aside("branches")
+        assert aside == store.root / f"branches.old-{turn}"
+        assert (aside / "1").is_dir()
+        assert store.latest("branches") is None
+        assert not store.finished("branches")
+    save(store, "branches", model={"x": jnp.float32(3)})
+    store.wait()
+    assert float(store.model("branches")["x"]) == 3
+
+
+def test_phases_do_not_meet(store):
+    save(store, "backbone", step=5)
+    assert store.latest("branches") is None
+    store.wait()
+    assert store.latest("backbone") == 5
+    assert not (store.root / "branches").exists()  # asking leaves no trace
+
+
+@pytest.mark.parametrize("read", ["extra", "model"])
+def test_a_phase_that_is_missing_names_the_command(store, read):
+    with pytest.raises(UserError) as error:
+        getattr(store, read)("branches")
+    workdir = store.root.parent
+    assert str(error.value) == (
+        f"{workdir} holds no checkpoint of the phase 'branches'. Run: python train.py {workdir} "
+        f"--workdir {workdir} --phases backbone guides branches"
+    )
+    assert not (store.root / "branches").exists()
+
+
+def test_train_is_restored_onto_the_devices_that_are_asked_for(store):
+    save(store, train={"x": jnp.arange(8.0)})
+    store.wait()
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec())
+    like = {"x": jax.device_put(jnp.zeros(8), sharding)}
+    restored = store.train("backbone", like)["x"]
+    np.testing.assert_array_equal(restored, np.arange(8.0))
+    assert restored.sharding == sharding
+
+
+def test_what_was_saved_on_several_devices_is_read_on_one(store):
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    model = jax.device_put(MODEL, NamedSharding(mesh, PartitionSpec()))
+    save(store, model=model)
+    store.wait()
+    restored = store.model("backbone")
+    assert_equal_trees(restored, MODEL)
+    assert restored["params"]["a"]["bias"].devices() == {jax.devices()[0]}
+
+
+def test_extra_is_plain_json(store):
+    @dataclasses.dataclass
+    class Entry:
+        tap: int
+
+    extra = {"menu": [dataclasses.asdict(Entry(1))], "loader": json.dumps({"at": 3})}
+    save(store, **extra)
+    store.wait()
+    assert store.extra("backbone") == extra

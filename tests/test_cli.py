@@ -1,0 +1,87 @@
+"""What every command shares."""
+
+import re
+
+import pytest
+
+from fiancee_jax import cli
+from fiancee_jax.errors import UserError
+
+
+def test_run_turns_a_mistake_into_one_line_and_status_2(capsys):
+    def main():
+        raise UserError("the map [red] is bad; mend it.")
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main)
+    output = capsys.readouterr()
+    assert stop.value.code == 2
+    assert output.err == "error: the map [red] is bad; mend it.\n"
+    assert output.out == ""
+
+
+def test_run_colours_the_mistake_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+
+    def main():
+        raise UserError("the map [red] is bad.")
+
+    with pytest.raises(SystemExit):
+        cli.run(main)
+    error = capsys.readouterr().err
+    assert "\x1b[" in error
+    assert "the map [red] is bad." in re.sub(r"\x1b\[[0-9;]*m", "", error)
+
+
+def test_run_stops_quietly_when_interrupted(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main)
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_run_hides_no_bug():
+    def main():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cli.run(main)
+
+
+def test_table_is_aligned_plain_text_in_a_log(capsys):
+    cli.print_table(("exit", "GMACs"), [("tap1_w25", 0.5), ("full", 12.25)], "title")
+    assert capsys.readouterr().out.splitlines() == [
+        "title",
+        "exit      GMACs",
+        "tap1_w25    0.5",
+        "full      12.25",
+    ]
+
+
+@pytest.mark.parametrize(("every", "lines"), [(0.0, 2), (60.0, 0)])
+def test_progress_speaks_now_and_then_in_a_log(capsys, every, lines):
+    with cli.Progress("pictures", 8, every) as progress:
+        progress.say("compiling [once]")
+        progress.advance(5)
+        progress.advance(3)
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == "compiling [once]"
+    assert len(rest) == lines
+    if lines:
+        assert rest[0].startswith("5/8 pictures")
+        assert rest[1].startswith("8/8 pictures")
+
+
+def test_progress_is_a_bar_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with cli.Progress("pictures", 8) as progress:
+        progress.say("compiling [once]")
+        progress.advance(8)
+    output = capsys.readouterr().out
+    assert "compiling [once]" in output
+    assert "8/8" in output

@@ -1,0 +1,187 @@
+"""Bad input to infer.py: one message that says what was found and how to mend it, status 2."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import CLASSES, tiny_renderer, tiny_workdir
+
+from fiancee_jax import cli, inference
+
+INFER = pathlib.Path(__file__).resolve().parents[1] / "infer.py"
+
+
+@pytest.fixture(scope="module")
+def infer():
+    spec = importlib.util.spec_from_file_location("infer", INFER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("workdir")
+    tiny_workdir(folder, tiny_renderer())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(workdir):
+    return inference.load(workdir)
+
+
+@pytest.fixture
+def command(infer, loaded, workdir, monkeypatch, tmp_path, capsys):
+    """Runs infer.py on a folder with one good map; returns exit status, stdout and stderr."""
+    (tmp_path / "labels").mkdir()
+    save(tmp_path / "labels" / "good.png", np.zeros((32, 32), np.uint8))
+    find = inference.find_model
+    monkeypatch.setattr(inference, "load", lambda name: find(name) and loaded)
+
+    def run(*extra: str, **options: object) -> tuple[int, str, str]:
+        options = {
+            "model": workdir,
+            "labels": tmp_path / "labels",
+            "out": tmp_path / "out",
+            **options,
+        }
+        pairs = [text for k, v in options.items() for text in (f"--{k}", str(v))]
+        status = 0
+        try:
+            cli.run(lambda: infer.main([*pairs, *extra]))
+        except SystemExit as stop:
+            status = stop.code
+        output = capsys.readouterr()
+        assert isinstance(status, int)
+        return status, output.out, output.err
+
+    return run
+
+
+def save(path, labels):
+    Image.fromarray(labels).save(path)
+
+
+def refused(result) -> str:
+    """The message of a run that was refused before anything happened."""
+    status, out, err = result
+    assert status == 2
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.startswith("error: ")
+    return err
+
+
+def test_a_good_run_says_what_it_wrote(command, tmp_path):
+    status, out, err = command("--exit", "1", "--batch-size", "2")
+    assert (status, err) == (0, "")
+    assert "1 pictures in" in out
+    for name in ("manifest.jsonl", "index.html"):
+        assert f"wrote {tmp_path / 'out' / name}" in out
+        assert (tmp_path / "out" / name).is_file()
+    assert (tmp_path / "out" / "good.png").is_file()
+
+
+def test_empty_folder(command, tmp_path):
+    (tmp_path / "empty").mkdir()
+    message = refused(command(labels=tmp_path / "empty"))
+    assert f"Found no PNG in {tmp_path / 'empty'}" in message
+    assert "expected label maps, NAME.png each" in message
+
+
+def test_absent_folder(command, tmp_path):
+    assert "Found no folder" in refused(command(labels=tmp_path / "nowhere"))
+
+
+def test_unknown_ids_name_file_ids_and_the_known_classes(command, tmp_path):
+    labels = np.zeros((32, 32), np.uint8)
+    labels[0, :2] = 77, 200
+    save(tmp_path / "labels" / "bad.png", labels)
+    message = refused(command())
+    assert f"{tmp_path / 'labels' / 'bad.png'}: holds class ids 77, 200" in message
+    assert f"expected 0 to {len(CLASSES) - 1}" in message
+    for i, name in enumerate(CLASSES):
+        assert f"{i} = {name}" in message
+    assert "good.png" not in message
+
+
+def test_truncated_image(command, tmp_path):
+    whole = np.random.default_rng(0).integers(0, 9, (64, 64), np.uint8)
+    save(tmp_path / "labels" / "cut.png", whole)
+    content = (tmp_path / "labels" / "cut.png").read_bytes()
+    (tmp_path / "labels" / "cut.png").write_bytes(content[: len(content) // 2])
+    message = refused(command())
+    assert "cut.png" in message
+    assert "damaged or cut short" in message
+
+
+@pytest.mark.parametrize("value", ["-0.1", "nan", "inf", "-inf"])
+def test_impossible_thresholds(command, value):
+    message = refused(command("--max-lpips", value))
+    assert "max_lpips is " in message
+    assert "it must be a number that is 0 or more" in message
+
+
+def test_a_threshold_that_is_no_number(command):
+    status, _, err = command("--max-lpips", "small")
+    assert status == 2
+    assert "--max-lpips" in err
+    assert "small" in err
+
+
+@pytest.mark.parametrize("value", ["0", "4", "-1", "ful", "1.5"])
+def test_impossible_exits(command, value):
+    message = refused(command("--exit", value))
+    assert "this model has exits 1 to 3 (1 = tap1_w50, 2 = tap2_w50" in message
+    assert '"full"' in message
+
+
+@pytest.mark.parametrize("value", ["nan", "-3"])
+def test_impossible_budgets(command, value):
+    assert "budget_gmacs is " in refused(command("--budget-gmacs", value))
+
+
+def test_out_is_a_file(command, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        message = refused(command(out=out))
+        assert f"cannot write into the output folder {out}" in message
+        assert "Give --out a folder" in message
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_out_that_cannot_be_made(command):
+    assert "cannot write into the output folder" in refused(command(out="/proc/nowhere/out"))
+
+
+def test_missing_model(command):
+    message = refused(command(model="runs/nowhere"))
+    assert "no workdir or model called 'runs/nowhere'" in message
+    assert "README" in message
+
+
+def test_help_says_the_default_policy(command):
+    status, out, _ = command("--help")
+    assert status == 0
+    assert "0.1 is taken" in " ".join(out.split())
+
+
+@pytest.mark.slow
+def test_the_script_itself(tmp_path, workdir):
+    (tmp_path / "labels").mkdir()
+    save(tmp_path / "labels" / "a.png", np.zeros((32, 32), np.uint8))
+    arguments = [sys.executable, str(INFER), "--labels", "labels", "--out", "out", "--model"]
+    options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300}
+    bad = subprocess.run([*arguments, "nowhere"], check=False, **options)
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("error: no workdir or model called 'nowhere'")
+    good = subprocess.run([*arguments, str(workdir)], check=True, **options)
+    assert good.stderr == ""
+    assert (tmp_path / "out" / "index.html").is_file()

@@ -1,0 +1,88 @@
+"""The predictor: its order, its start and its cost."""
+
+import by_hand
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fiancee_jax.config import Exit, Guides, PredictorPhase
+from fiancee_jax.exits import MultiExit
+from fiancee_jax.models.oasis import Oasis
+from fiancee_jax.models.predictor import Predictor
+
+NET = Predictor(4, channels=3, hidden=5)
+RNG = np.random.default_rng(0)
+GRID = RNG.uniform(0, 1, (6, 4, 8, 3)).astype(np.float32)
+VECTOR = RNG.standard_normal((6, 2)).astype(np.float32)
+
+
+@jax.jit
+def predict(variables, grid, vector):
+    return NET.apply(variables, grid, vector)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 1.0, 30.0]))
+def test_predictions_are_positive_and_never_rise_with_cost(seed, scale):
+    variables = by_hand.filled(NET.init, GRID, VECTOR, seed=seed, scale=scale)
+    predicted = np.asarray(predict(variables, GRID, VECTOR))
+    assert predicted.shape == (6, 4)
+    assert np.isfinite(predicted).all()
+    assert (predicted > 0).all()
+    assert (np.diff(predicted, axis=1) <= 0).all()
+
+
+def test_a_fresh_predictor_says_the_mean_steps_for_every_input():
+    variables = jax.jit(NET.init)(jax.random.key(0), GRID, VECTOR)
+    offset = np.log(np.array([0.04, 0.01, 0.02, 0.03], np.float32))
+    variables["params"]["offset"] = offset
+    predicted = predict(variables, GRID, VECTOR)
+    expected = np.tile([0.10, 0.06, 0.05, 0.03], (6, 1))
+    np.testing.assert_allclose(predicted, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["grid", "vector"])
+def test_it_sees_the_map_and_z(what):
+    variables = by_hand.filled(NET.init, GRID, VECTOR)
+    a = predict(variables, GRID, VECTOR)
+    grid = GRID[::-1] if what == "grid" else GRID
+    vector = VECTOR[::-1] if what == "vector" else VECTOR
+    b = predict(variables, grid, vector)
+    assert np.abs(np.asarray(a) / np.asarray(b) - 1).max(1).min() > 1e-3
+
+
+def test_gradients_are_finite_where_a_class_is_absent():
+    # the root of a share has an infinite slope at 0, but the input is not trained
+    variables = by_hand.filled(NET.init, GRID, VECTOR)
+    grid = GRID * np.array([1.0, 1.0, 0.0], np.float32)
+    loss = jax.jit(jax.grad(lambda v: jnp.log(predict(v, grid, VECTOR)).sum()))
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(loss(variables)))
+
+
+def small(predictor):
+    family = Oasis(
+        size=(64, 64),
+        classes=tuple(f"c{i}" for i in range(10)),
+        width=12,
+        hidden=24,
+        z_dim=8,
+        blocks=5,
+        discriminator_channels=(16, 32),
+    )
+    return MultiExit(family, (Exit(1, 0.25), Exit(3, 0.25)), Guides(), predictor)
+
+
+def test_it_costs_at_most_two_percent_of_a_small_backbone():
+    model = small(PredictorPhase())
+    assert model.predictor_gmacs() < 0.02 * model.gmacs[-1]
+
+
+def test_its_cost_is_that_of_its_layers():
+    model = small(PredictorPhase(channels=6, hidden=7))
+    # 64x64 in cells of 8: conv_0 on 8x8, conv_1 with stride 2 on 4x4; pooled twice, shares, z
+    convs = 64 * 9 * 10 * 6 + 16 * 9 * 6 * 6
+    dense = 8 * 7 + (6 + 6 + 10 + 8) * 7 + 7 * 7 + 7 * 2
+    assert model.predictor_gmacs() == pytest.approx((convs + dense) / 1e9)
