@@ -61,11 +61,43 @@ def prepare(name: tyro.conf.Positional[str], /, data_dir: str = "") -> None:
     print(f"prepared {name} in {tfds.prepare(name, data_dir)}")
 
 
+def compare(
+    model: str,
+    labels: pathlib.Path,
+    out: pathlib.Path,
+    max_lpips: tuple[float, ...] = (0.03, 0.06, 0.1),
+) -> None:
+    """Renders label maps at several thresholds beside the backbone, and measures LPIPS-alex.
+
+    Args:
+        model: a workdir, or the name of a model in the box.
+        labels: folder of label maps, NAME.png each.
+        out: folder for pictures, compare.json and compare.png.
+        max_lpips: the thresholds.
+    """
+    from fiancee_jax.compare import compare
+
+    compare(inference.load(model), model, labels, out, max_lpips)
+
+
+def demo(
+    workdir: pathlib.Path = pathlib.Path("runs/demo"), out: pathlib.Path = pathlib.Path("out/demo")
+) -> None:
+    """Trains the quickstart model and renders unseen label maps at three thresholds.
+
+    Args:
+        workdir: where it is trained; a finished run there is used as it is.
+        out: folder for the pictures.
+    """
+    from fiancee_jax.demo import demo
+
+    demo(workdir, out)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the verb given on the command line."""
-    tyro.extras.subcommand_cli_from_dict(
-        {"cost": cost, "prepare": prepare}, prog="python -m fiancee_jax", args=arguments
-    )
+    verbs = {"compare": compare, "cost": cost, "demo": demo, "prepare": prepare}
+    tyro.extras.subcommand_cli_from_dict(verbs, prog="python -m fiancee_jax", args=arguments)
 
 
 def _model(name: str) -> MultiExit:

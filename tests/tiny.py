@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fiancee_jax import checkpoint, guides
+from fiancee_jax import checkpoint
 from fiancee_jax.config import Config, Exit, Guides, PredictorPhase, write_config
 from fiancee_jax.data import Augment, Landscapes
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.inference import Renderer
-from fiancee_jax.models.layers import fold_spectral
 from fiancee_jax.models.oasis import Oasis
 
 CLASSES = Landscapes().classes()

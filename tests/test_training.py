@@ -1,0 +1,249 @@
+"""The phases on a tiny generator: they learn, resume to the bit, and refuse what cannot work."""
+
+import dataclasses
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import tiny_config
+
+import fiancee_jax as fj
+from fiancee_jax.checkpoint import Store
+from fiancee_jax.config import BackbonePhase, BranchesPhase, Logging, PredictorPhase
+from fiancee_jax.data import Batch
+from fiancee_jax.errors import NonFiniteError
+from fiancee_jax.exits import MultiExit
+from fiancee_jax.training import backbone, branches, predictor
+from fiancee_jax.training.log import Log, average, mean
+from fiancee_jax.training.run import train
+from fiancee_jax.training.workspace import Workspace
+
+SIZE = (32, 32)
+
+
+def config(**changes):
+    base = tiny_config(
+        z_dim=8,
+        backbone=BackbonePhase(
+            steps=4, batch_size=4, step="fused", lr_g=1e-3, lr_d=1e-3, recollect=1, init_gain=1.0
+        ),
+        branches=BranchesPhase(steps=3, batch_size=4, lpips_net="alex", measure=4),
+        predictor=PredictorPhase(inputs=16, steps=4, batch_size=8, channels=4, hidden=8),
+        logging=Logging(every=2, preview_every=2, checkpoint_every=2),
+    )
+    return dataclasses.replace(base, **changes)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train(config(), tmp_path_factory.mktemp("runs") / "tiny")
+
+
+def leaves(tree):
+    return [np.asarray(x) for x in jax.tree.leaves(tree)]
+
+
+def batch_of(size=SIZE, b=4):
+    rng = np.random.default_rng(0)
+    labels = jnp.asarray(rng.integers(0, 10, (b, *size)), jnp.int32)
+    target = jnp.asarray(rng.uniform(-1, 1, (b, *size, 3)), jnp.float32)
+    return Batch({"labels": labels}, target, jnp.asarray(rng.normal(size=(b, 8)), jnp.float32))
+
+
+# --- the whole ----------------------------------------------------------------------------------
+def test_all_phases_leave_a_model_that_routes(trained):
+    renderer = fj.load(trained)
+    labels = np.zeros((3, *SIZE), np.int32)
+    r = renderer(labels, key=jax.random.key(0), max_lpips=0.1)
+    assert r.images.shape == (3, *SIZE, 3)
+    assert np.isfinite(np.asarray(r.images)).all()
+    assert renderer.has_predictor
+    assert {e["dropped"] for e in renderer.menu} >= {""}
+    records = list(map(json.loads, (trained / "metrics.jsonl").read_text().splitlines()))
+    assert {r["phase"] for r in records} == {"backbone", "branches", "predictor"}
+    assert {p.name for p in (trained / "samples").iterdir()} >= {
+        "backbone_000004.png",
+        "branches_000003.png",
+    }
+
+
+def test_a_finished_run_is_left_alone(trained, capsys):
+    before = leaves(fj.load(trained).variables)
+    train(config(), trained)
+    assert capsys.readouterr().out.count("finished already") == 4
+    for a, b in zip(before, leaves(fj.load(trained).variables), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_resumed_training_ends_with_the_same_weights(trained, tmp_path):
+    """Stopped after 2 of 4 steps and continued, against 4 steps in one go."""
+    first = config(backbone=dataclasses.replace(config().backbone, steps=2))
+    train(first, tmp_path, phases=["backbone"])
+    train(config(), tmp_path, phases=["backbone"])
+    once, twice = (Store(d).model("backbone") for d in (trained, tmp_path))
+    for a, b in zip(leaves(once), leaves(twice), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_rerun_moves_the_older_checkpoints_aside(trained, tmp_path):
+    train(config(), tmp_path, phases=["backbone"])
+    train(config(), tmp_path, phases=["backbone"], rerun=True)
+    assert (tmp_path / "checkpoints" / "backbone.old-1" / "4").is_dir()
+    assert Store(tmp_path).finished("backbone")
+
+
+# --- bad input ----------------------------------------------------------------------------------
+def test_a_phase_without_its_predecessor_names_the_command(tmp_path):
+    message = r"'branches' needs 'backbone'.*python train.py .* --phases backbone"
+    with pytest.raises(fj.UserError, match=message):
+        train(config(), tmp_path / "new", phases=["branches"])
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_checkpoint_of_another_config_shows_the_difference(trained):
+    other = config(model=dataclasses.replace(config().model, width=3))
+    with pytest.raises(fj.UserError, match=r"model.width: 2 -> 3") as error:
+        train(other, trained)
+    assert "--rerun" in str(error.value)
+    assert json.loads((trained / "config.json").read_text())["model"]["width"] == 2
+
+
+def test_unknown_phases_are_listed(tmp_path):
+    with pytest.raises(fj.UserError, match=r"choose from backbone, guides, branches, predictor"):
+        train(config(), tmp_path, phases=["calibrate"])
+
+
+def test_a_size_that_does_not_divide_is_refused(tmp_path):
+    other = config(model=dataclasses.replace(config().model, size=(36, 32)))
+    with pytest.raises(fj.UserError, match=r"model.size is \[36, 32\].*divisible by 8"):
+        train(other, tmp_path)
+
+
+def test_a_workdir_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(fj.UserError, match="cannot write to the workdir"):
+        train(config(), tmp_path / "file" / "run")
+
+
+def test_a_batch_must_split_over_the_devices(tmp_path):
+    other = config(backbone=dataclasses.replace(config().backbone, batch_size=6))
+    with pytest.raises(fj.UserError, match=r"backbone.batch_size is 6.*multiple of 4"):
+        train(other, tmp_path)
+
+
+def test_a_value_that_is_not_finite_stops_with_step_and_phase(tmp_path):
+    other = config(backbone=dataclasses.replace(config().backbone, lr_g=float("inf"), steps=2))
+    with pytest.raises(NonFiniteError, match=r"non-finite in phase 'backbone' by step 2"):
+        train(other, tmp_path, phases=["backbone"])
+
+
+# --- steps --------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def model():
+    return MultiExit.of(config())
+
+
+def reference_losses(model, state, batch, inputs, spectral, d_spectral, key):
+    """The losses of one fused step, by calling the pieces directly."""
+    images, _ = backbone.generate(model, state["params"], state["batch_stats"], spectral, inputs)
+    logits = backbone.discriminate(model, state["d_params"], [d_spectral])
+    g = model.family.generator_loss(logits, images, inputs)
+    d = model.family.discriminator_losses(logits, images, batch.target, inputs, key)
+    return {"g_adv": g, **d}
+
+
+def test_fused_step_shares_one_forward(model):
+    """Its metrics are the losses of a single picture batch under the weights before the step."""
+    phase, batch, key = config().backbone, batch_of(), jax.random.key(3)
+    state = backbone.init_state(model, phase, np.random.default_rng(0))
+    k_z, k_mix = jax.random.split(key)
+    inputs = {**batch.inputs, "z": backbone.draw_latents(model, phase, batch, k_z)}
+    spectral = backbone.iterations(state["params"], state["spectral"], 2)[-1]
+    d_spectral = backbone.iterations(state["d_params"], state["d_spectral"], 4)[-1]
+    expected = jax.jit(reference_losses, static_argnums=0)(
+        model, state, batch._replace(inputs=inputs), inputs, spectral, d_spectral, k_mix
+    )
+    before = jax.tree.map(np.array, state)
+    after, metrics = backbone.make_step(model, phase)(state, batch, key, None)
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name][0], value, rtol=2e-4, atol=1e-6)
+    moved = np.abs(leaves(after["params"])[0] - leaves(before["params"])[0]).max()
+    assert 0 < moved <= 1.01 * phase.lr_g  # Adam's first step is at most the learning rate
+    d = phase.ema_decay
+    for a, p, e in zip(*map(leaves, (before["ema"], after["params"], after["ema"])), strict=True):
+        np.testing.assert_allclose(e, d * a + (1 - d) * p, rtol=1e-5, atol=1e-7)
+
+
+def test_published_step_draws_anew_for_the_discriminator(model):
+    """D's fake loss there is of another z and of G after its update: it differs from fused."""
+    batch, key = batch_of(), jax.random.key(3)
+    metrics = {}
+    for name in ("fused", "published"):
+        phase = dataclasses.replace(config().backbone, step=name)
+        state = backbone.init_state(model, phase, np.random.default_rng(0))
+        after, metrics[name] = backbone.make_step(model, phase)(state, batch, key, None)
+        assert all(np.isfinite(x).all() for x in leaves(after))
+    assert float(metrics["fused"]["d_fake"][0]) != float(metrics["published"]["d_fake"][0])
+    np.testing.assert_allclose(
+        float(metrics["fused"]["d_fake"][0]), float(metrics["published"]["d_fake"][0]), rtol=0.2
+    )
+
+
+def test_choose_picks_so_many_exits():
+    for count in (1, 2):
+        chosen = [branches.choose(jax.random.key(i), 4, count) for i in range(20)]
+        assert {int(c.sum()) for c in chosen} == {count}
+        assert np.stack(chosen).any(0).all()
+    assert branches.choose(jax.random.key(0), 4, 0).all()
+
+
+@pytest.mark.slow
+def test_branches_learn_with_an_adversary_and_random_exits(trained, tmp_path):
+    for changes in ({"adversarial": 0.1}, {"exits_per_step": 1}):
+        other = config(branches=dataclasses.replace(config().branches, **changes))
+        train(other, tmp_path, phases=["backbone", "guides", "branches"])
+        assert Store(tmp_path).finished("branches")
+        train(other, tmp_path, phases=["branches"], rerun=True)
+
+
+def test_an_adversary_needs_all_exits(trained, tmp_path):
+    phase = dataclasses.replace(config().branches, adversarial=0.1, exits_per_step=1)
+    work = Workspace(config(branches=phase), tmp_path, Store(tmp_path), Log(None))
+    with pytest.raises(fj.UserError, match="exits_per_step 0"):
+        branches.run(work)
+
+
+# --- pieces -------------------------------------------------------------------------------------
+def test_metrics_average_by_sums_and_counts():
+    history = [{"a": mean(jnp.float32(1)), "b": (2.0, 1.0)}, {"a": mean(3.0), "b": (0.0, 0.0)}]
+    assert average(history) == {"a": 2.0, "b": 2.0}
+
+
+def test_rows_resume():
+    columns = (np.arange(50.0), np.arange(50.0) * 2)
+    one, two = (predictor.Rows(columns, 8, seed=1) for _ in range(2))
+    first = [next(one) for _ in range(3)]
+    two.set_state({"count": 2})
+    np.testing.assert_array_equal(next(two)[0], first[2][0])
+    np.testing.assert_array_equal(first[2][1], 2 * first[2][0])
+
+
+def test_predictor_starts_at_the_mean_of_the_targets(model):
+    targets = jnp.asarray([[0.3, 0.1], [0.5, 0.3]])
+    state = predictor.init_state(model, config().predictor, targets, jax.random.key(0))
+    inputs = {**batch_of().inputs, "z": jnp.zeros((4, 8))}
+    predicted = model.predict({"predictor": {"params": state["params"]}}, inputs)
+    np.testing.assert_allclose(predicted, [[0.4, 0.2, 0.0]] * 4, rtol=1e-4)
+
+
+def test_plain_lines_in_a_log(capsys, tmp_path):
+    log = Log(tmp_path)
+    log.begin("backbone", 0, 10)
+    log.write("backbone", 5, 10, {"g_adv": 1.5})
+    log.close()
+    out = capsys.readouterr().out
+    assert "backbone: step 0 of 10, compiling (once)" in out
+    assert re.search(r"backbone 5/10  g_adv 1.5  [\d.]+ s/step", out)
