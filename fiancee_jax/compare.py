@@ -103,7 +103,7 @@ def _row(limit: float, summary: Summary, distances: np.ndarray) -> Row:
         max_lpips=limit,
         gmacs=float(np.mean([p.gmacs for p in summary.pictures])),
         share=float(share_of_full(summary.pictures)),
-        predicted=float(np.mean([p.predicted_lpips for p in summary.pictures])),
+        predicted=float(np.mean([p.predicted[p.exit - 1] for p in summary.pictures])),
         measured=float(distances.mean()),
         above=float((distances > limit).mean()),
         exits=[e.count for e in summary.exits],

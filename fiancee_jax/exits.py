@@ -139,6 +139,11 @@ class MultiExit:
         view = jax.eval_shape(self.family.view, self._abstract[1])
         return jax.eval_shape(self.predictor_net().init, jax.random.key(0), *view)
 
+    @property
+    def bank_shapes(self) -> PyTree:
+        """Shapes of the guide bank."""
+        return self._abstract[0]["bank"]
+
     @functools.cached_property
     def _abstract(self) -> tuple[Variables, Inputs]:
         """Shapes of the backbone and the bank, and of a single input."""

@@ -35,7 +35,7 @@ def xavier_normal(parts: int = 1) -> Callable[..., Array]:
 def initialise(
     shapes: PyTree, rng: np.random.Generator, gain: float = GAIN, *, name: str = "", parts: int = 1
 ) -> PyTree:
-    """Fresh variables for the shapes of a module made of `Conv`, drawn on the host.
+    """Fresh variables for the shapes of a module of `Conv` and ``nn.Dense``, drawn on the host.
 
     The same distributions as ``module.init``, which takes minutes to compile for many layers.
 
@@ -50,6 +50,8 @@ def initialise(
         parts = 2 if name == "gamma_beta" else 1
         return {k: initialise(v, rng, gain, name=k, parts=parts) for k, v in shapes.items()}
     shape, dtype = shapes.shape, shapes.dtype
+    if name == "kernel" and len(shape) == 2:  # nn.Dense: LeCun normal
+        return (shape[0] ** -0.5 * rng.standard_normal(shape)).astype(dtype)
     if name == "kernel":
         return (xavier_std(shape, parts, gain) * rng.standard_normal(shape)).astype(dtype)
     if name in ("u", "v"):

@@ -27,6 +27,8 @@ from fiancee_jax.training.log import Metrics, mean
 from fiancee_jax.training.loop import State, fit
 from fiancee_jax.training.workspace import Workspace
 
+INIT_GAIN = 1.0  # branches have no spectral norm: at OASIS's 0.02 batch norm's epsilon would rule
+
 
 def optimizer(phase: BranchesPhase) -> optax.GradientTransformation:
     """Adam (0, 0.999) of every branch."""
@@ -35,9 +37,16 @@ def optimizer(phase: BranchesPhase) -> optax.GradientTransformation:
 
 def init_state(model: MultiExit, phase: BranchesPhase, rng: np.random.Generator) -> State:
     """Fresh branches and optimiser states, by exit name."""
-    fresh = {e.name: initialise(model.branch_shapes(e), rng) for e in model.exits}
+    fresh = {e.name: init_branch(model, e, rng) for e in model.exits}
     adam = jax.jit(optimizer(phase).init)
     return {"branches": fresh, "opt": {k: adam(v["params"]) for k, v in fresh.items()}}
+
+
+def init_branch(model: MultiExit, exit: Exit, rng: np.random.Generator) -> Any:
+    """A fresh branch whose head is zero: training starts at the guide's base picture, or at grey."""
+    fresh = initialise(model.branch_shapes(exit), rng, INIT_GAIN)
+    params = fresh["params"]
+    return {**fresh, "params": {**params, "head": jax.tree.map(np.zeros_like, params["head"])}}
 
 
 def with_discriminator(phase: BranchesPhase, state: State, trained: State) -> State:

@@ -1,0 +1,1 @@
+"""Speed, measured: each module prints JSON lines, then a table. Never asserted in tests."""
