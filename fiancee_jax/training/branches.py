@@ -43,7 +43,7 @@ def init_state(model: MultiExit, phase: BranchesPhase, rng: np.random.Generator)
 
 
 def init_branch(model: MultiExit, exit: Exit, rng: np.random.Generator) -> Any:
-    """A fresh branch whose head is zero: training starts at the guide's base picture, or at grey."""
+    """A fresh branch with a zero head: training starts at the guide's base picture, or at grey."""
     fresh = initialise(model.branch_shapes(exit), rng, INIT_GAIN)
     params = fresh["params"]
     return {**fresh, "params": {**params, "head": jax.tree.map(np.zeros_like, params["head"])}}
