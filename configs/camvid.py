@@ -31,7 +31,7 @@ config = Config(
     ),
     data=Folder(root="data/camvid"),
     augment=Augment(flip=True, min_scale=0.6),
-    exits=(Exit(1, 0.25), Exit(3, 0.25), Exit(2, 0.25), Exit(1, 0.5), Exit(3, 0.5), Exit(4, 0.5)),
+    exits=(Exit(1, 0.25), Exit(2, 0.25), Exit(1, 0.5), Exit(3, 0.5)),
     guides=Guides(form="palette", size=512),
     backbone=BackbonePhase(
         steps=4000,

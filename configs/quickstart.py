@@ -31,9 +31,9 @@ config = Config(
         discriminator_last=16,
         discriminator_channels=(16, 32, 64, 64),
     ),
-    data=Landscapes(train=2000, predictor=4000, calibration=1000, report=600),
+    data=Landscapes(train=2000, predictor=3000, calibration=1000, report=600),
     augment=Augment(flip=False),
-    exits=(Exit(1, 0.25), Exit(2, 0.25), Exit(1, 0.5), Exit(3, 0.25), Exit(3, 0.5), Exit(4, 0.5)),
+    exits=(Exit(1, 0.25), Exit(2, 0.25), Exit(1, 0.5), Exit(3, 0.5)),
     guides=Guides(form="palette", size=512),
     backbone=BackbonePhase(
         steps=700,
@@ -47,8 +47,8 @@ config = Config(
         own_latent=10.0,
     ),
     branches=BranchesPhase(
-        steps=400, batch_size=8, lr=2e-3, lpips_net="alex", exits_per_step=2, measure=256
+        steps=500, batch_size=8, lr=2e-3, lpips_net="alex", exits_per_step=2, measure=256
     ),
-    predictor=PredictorPhase(inputs=4000, steps=1500, batch_size=128),
+    predictor=PredictorPhase(inputs=3000, steps=1500, batch_size=128),
     logging=Logging(every=50, preview_every=200, checkpoint_every=200),
 )

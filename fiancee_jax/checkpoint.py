@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import shlex
 import shutil
 from typing import Any
 
@@ -135,11 +136,15 @@ class Store:
 
 def missing(workdir: pathlib.Path, phase: str) -> str:
     """The message for a phase that has not been trained."""
-    done = PHASES[: PHASES.index(phase) + 1]
-    return (
-        f"{workdir} holds no checkpoint of the phase {phase!r}. Run: python train.py {workdir} "
-        f"--workdir {workdir} --phases {' '.join(done)}"
-    )
+    return f"{workdir} holds no checkpoint of the phase {phase!r}. Run: {command(workdir, phase)}"
+
+
+def command(workdir: pathlib.Path, phase: str, config: str = "CONFIG") -> str:
+    """What to type to train all phases up to `phase`; `config` is named where the workdir is new."""
+    known = (workdir / "config.json").is_file()
+    source = [str(workdir)] if known else [config, "--workdir", str(workdir)]
+    phases = PHASES[: PHASES.index(phase) + 1]
+    return shlex.join(["python", "train.py", *source, "--phases", *phases])
 
 
 def _filled(tree: PyTree) -> PyTree:

@@ -61,11 +61,13 @@ def compare(
     """
     if not max_lpips:
         raise UserError("max-lpips is empty; give one or more thresholds, say 0.03 0.06 0.1.")
+    requests = {x: Request(model, labels, out / f"max_lpips_{x:g}", max_lpips=x) for x in max_lpips}
+    for request in requests.values():  # all before the first is rendered
+        render_folder.check(renderer, request)
     base = Request(model, labels, out / "full", exit="full")
     full = render_folder.render_folder(renderer, base)
     rows, columns = [], []
-    for limit in max_lpips:
-        request = Request(model, labels, out / f"max_lpips_{limit:g}", max_lpips=limit)
+    for limit, request in requests.items():
         summary = render_folder.render_folder(renderer, request)
         distances = measured(summary, full)
         rows.append(_row(limit, summary, distances))

@@ -191,7 +191,7 @@ def config_names() -> list[str]:
 def load_config(name: str) -> Config:
     """The config called `name`, or the one in a ``.py`` file (which is executed) or workdir."""
     path = pathlib.Path(name)
-    if path.is_dir():
+    if is_workdir(name):
         return read_config(path)
     if path.suffix != ".py":
         path = config_dir() / f"{name}.py"
@@ -210,6 +210,12 @@ def load_config(name: str) -> Config:
     if not isinstance(getattr(module, "config", None), Config):
         raise UserError(f"{path} must define `config = Config(...)`; see {config_dir()}.")
     return module.config
+
+
+def is_workdir(name: str) -> bool:
+    """Whether `name` is a folder; one without config.json does not hide the config of that name."""
+    path = pathlib.Path(name)
+    return path.is_dir() and ((path / "config.json").is_file() or name not in config_names())
 
 
 # --- JSON ---------------------------------------------------------------------------------------
@@ -283,10 +289,19 @@ def write_config(config: Config, workdir: pathlib.Path) -> None:
 
 
 def difference(old: Config, new: Config, fields: tuple[str, ...]) -> list[str]:
-    """Lines ``field: old -> new`` for the dotted fields under `fields` that differ."""
+    """Lines ``field: old -> new`` for the dotted fields that are or lie under one of `fields`."""
     a, b = _flat(to_dict(old)), _flat(to_dict(new))
-    keys = [k for k in sorted(a.keys() | b.keys()) if k.split(".")[0] in fields]
-    return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in keys if a.get(k) != b.get(k)]
+    keys = [k for k in sorted(a.keys() | b.keys()) if f"{k}.".startswith(_prefixes(fields))]
+    return [f"{k}: {_short(a.get(k))} -> {_short(b.get(k))}" for k in keys if a.get(k) != b.get(k)]
+
+
+def _prefixes(fields: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{field}." for field in fields)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -310,7 +325,36 @@ def check_config(config: Config) -> None:
             raise UserError(f"exit {e.name} has width {e.width}; it must be between 0 and 1.")
     if len({e.name for e in config.exits}) != len(config.exits) or not config.exits:
         raise UserError("exits must be a non-empty list of different (tap, width) pairs.")
+    if config.branches.adversarial > 0 and config.branches.exits_per_step:
+        raise UserError(
+            f"branches.adversarial is {config.branches.adversarial:g}, which needs "
+            f"branches.exits_per_step 0 (all exits in every step); found "
+            f"{config.branches.exits_per_step}."
+        )
+    _check_numbers(config)
     _check_guides(config.guides, config.model, min(e.tap for e in config.exits))
+
+
+def _check_numbers(config: Config) -> None:
+    """Counts that must be 1 or more, whatever the rest is."""
+    counts = {
+        "backbone": ("steps", "batch_size", "recollect"),
+        "branches": ("steps", "batch_size", "measure"),
+        "predictor": ("steps", "batch_size", "channels", "hidden"),
+        "logging": ("every", "preview_every", "checkpoint_every", "keep"),
+    }
+    for part, names in counts.items():
+        for name in names:
+            value = getattr(getattr(config, part), name)
+            if value < 1:
+                raise UserError(f"{part}.{name} is {value}; it must be 1 or more.")
+    phase = config.predictor
+    held = phase.inputs - int(phase.inputs * (1 - phase.holdout))
+    if not 0 < held < phase.inputs:
+        raise UserError(
+            f"predictor.inputs is {phase.inputs} and predictor.holdout {phase.holdout:g}; at least "
+            "one input must be held out and one left to train on: take a holdout of, say, 0.1."
+        )
 
 
 def _check_guides(guides: Guides, model: Any, first_tap: int) -> None:

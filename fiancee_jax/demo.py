@@ -9,6 +9,7 @@ from PIL import Image
 from fiancee_jax import inference
 from fiancee_jax.compare import compare
 from fiancee_jax.data import Landscapes
+from fiancee_jax.errors import UserError
 from fiancee_jax.training.run import train
 
 MAX_LPIPS = (0.04, 0.06, 0.09)
@@ -17,16 +18,22 @@ MAPS = 48
 
 def demo(workdir: pathlib.Path, out: pathlib.Path) -> None:
     """Trains into `workdir` what is not trained yet; all there is to look at goes to `out`."""
-    train("quickstart", workdir)
     labels = out / "label_maps"
-    draw_label_maps(labels, MAPS)
+    draw_label_maps(labels, MAPS)  # first, so that a folder that cannot be written is said at once
+    train("quickstart", workdir)
     compare(inference.load(workdir), str(workdir), labels, out, MAX_LPIPS)
 
 
 def draw_label_maps(folder: pathlib.Path, count: int) -> None:
     """Unseen procedural label maps of 64x64, from another seed than any training."""
-    folder.mkdir(parents=True, exist_ok=True)
     source = Landscapes(report=count, seed=2023).open("report", (64, 64))
-    for i in range(count):
-        element = source[i]
-        Image.fromarray(element["labels"]).save(folder / f"{element['name']}.png")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            element = source[i]
+            Image.fromarray(element["labels"]).save(folder / f"{element['name']}.png")
+    except OSError as error:
+        raise UserError(
+            f"cannot write into the output folder {folder}: {error.strerror or error}. Give --out "
+            "a folder that can be made or written."
+        ) from None

@@ -20,6 +20,7 @@ from fiancee_jax.config import Config, Exit, read_config
 from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models.staged import Inputs
+from fiancee_jax.routing import menu as menus
 from fiancee_jax.routing import policies
 from fiancee_jax.routing.dispatch import dispatch, guard_vmap
 
@@ -84,7 +85,8 @@ def _under_threshold(predicted: Array, max_lpips: Array) -> Array:
 
 
 @jax.jit
-def _under_budget(predicted: Array, gmacs: Array, budget: Array) -> Array:
+def under_budget(predicted: Array, gmacs: Array, budget: Array) -> Array:
+    """Exit numbers [b] whose mean cost keeps the budget."""
     weight = policies.budget_weight(predicted, gmacs, budget)
     return policies.lagrangian(predicted, gmacs, weight)
 
@@ -145,7 +147,8 @@ def _is_number(value: Any) -> bool:
 
 # --- the renderer -------------------------------------------------------------------------------
 @functools.lru_cache(maxsize=32)
-def _sized(model: MultiExit, size: tuple[int, int]) -> MultiExit:
+def sized(model: MultiExit, size: tuple[int, int]) -> MultiExit:
+    """The same networks for inputs of another size, to count what they cost there."""
     return dataclasses.replace(model, family=model.family.with_size(size))
 
 
@@ -171,7 +174,7 @@ class Renderer:
 
     def gmacs(self, size: tuple[int, int] | None = None) -> tuple[float, ...]:
         """GMACs of exits 1..n at `size` (default: the trained one), without the predictor."""
-        return self.model.gmacs if size is None else _sized(self.model, tuple(size)).gmacs
+        return self.model.gmacs if size is None else sized(self.model, tuple(size)).gmacs
 
     def draw_latents(self, key: Array, batch: int) -> Float[Array, "b z"]:
         """z ~ N(0, 1), [batch, latent_dim]."""
@@ -179,7 +182,8 @@ class Renderer:
 
     def predict(self, inputs: Any, z: Array) -> Float[Array, "b n"]:
         """Predicted LPIPS-alex of every exit, before anything is generated."""
-        checked = {**self.model.family.check_inputs(inputs), "z": self._check_latents(z)}
+        checked = self.model.family.check_inputs(inputs)
+        checked["z"] = self._latents(checked, None, z)
         self._need_predictor()
         return predict(self.model, self.variables, checked)
 
@@ -207,7 +211,7 @@ class Renderer:
             budget_gmacs: spend at most this on average over the batch, where it helps most.
             confidence: with `max_lpips`; needs a calibrated model.
             exact: pad micro-batches so that no picture depends on its batch-mates; otherwise some
-                inputs are promoted to a dearer exit to fill micro-batches.
+                inputs are promoted to a dearer exit to fill micro-batches (never under a budget).
 
         Raises:
             UserError: bad inputs or options; before anything compiles.
@@ -216,50 +220,51 @@ class Renderer:
         choice.check(self.model)
         checked = self.model.family.check_inputs(inputs)
         checked["z"] = self._latents(checked, key, z)
-        sized = _sized(self.model, checked[self.model.family.input_names[0]].shape[1:3])
+        model = sized(self.model, checked[self.model.family.input_names[0]].shape[1:3])
         if choice.exit is not None:
-            return self._fixed(sized, checked, choice.number(self.model))
-        return self._routed(sized, checked, choice, exact)
+            return self._fixed(model, checked, choice.number(self.model))
+        return self._routed(model, checked, choice, exact)
 
-    def _fixed(self, sized: MultiExit, inputs: Inputs, number: int) -> Rendered:
+    def _fixed(self, model: MultiExit, inputs: Inputs, number: int) -> Rendered:
         if number < self.model.num_exits and "branches" not in self.variables:
             raise UserError("no branches have been trained; only exit='full' can be rendered.")
         images = render_exit(self.model, self.variables, inputs, number)
         batch, n = images.shape[0], self.model.num_exits
-        gmacs = jnp.full((batch,), sized.gmacs[number - 1], jnp.float32)
+        gmacs = jnp.full((batch,), model.gmacs[number - 1], jnp.float32)
         predicted = jnp.full((batch, n), jnp.nan)
         if self.has_predictor:
             predicted = predict(self.model, self.variables, inputs)
         return Rendered(images, jnp.full((batch,), number, jnp.int32), predicted, gmacs)
 
-    def _routed(self, sized: MultiExit, inputs: Inputs, choice: Choice, exact: bool) -> Rendered:
+    def _routed(self, model: MultiExit, inputs: Inputs, choice: Choice, exact: bool) -> Rendered:
         self._need_predictor()
         predicted = predict(self.model, self.variables, inputs)
-        table = self.table(sized)
-        exits = self.choose(predicted, choice, sized)
+        table = self.table(model)
+        exits = self.choose(predicted, choice, model)
+        exact = exact or choice.budget_gmacs is not None  # promotion would overspend
         images, ran = render_routed(self.model, self.variables, inputs, exits, exact=exact)
         return Rendered(images, ran, predicted, table[ran - 1])
 
-    def table(self, sized: MultiExit | None = None) -> Float[Array, "n"]:
+    def table(self, model: MultiExit | None = None) -> Float[Array, "n"]:
         """GMACs of a routed picture by exit: trunk, retrieval, branch and predictor."""
-        sized = sized or self.model
-        return jnp.asarray(sized.gmacs, jnp.float32) + sized.predictor_gmacs()
+        model = model or self.model
+        return jnp.asarray(model.gmacs, jnp.float32) + model.predictor_gmacs()
 
     def choose(
-        self, predicted: Float[Array, "b n"], choice: Choice, sized: MultiExit | None = None
+        self, predicted: Float[Array, "b n"], choice: Choice, model: MultiExit | None = None
     ) -> Int[Array, "b"]:
         """Exit numbers by the chosen policy."""
         if choice.exit is not None:
             return policies.fixed(predicted, choice.number(self.model))
         if choice.max_lpips is not None:
             return _under_threshold(predicted, jnp.float32(choice.max_lpips))
-        table = self.table(sized)
+        table = self.table(model)
         if choice.budget_gmacs < float(table[0]):  # pyright: ignore[reportOptionalOperand]
             raise UserError(
                 f"budget_gmacs is {choice.budget_gmacs:g}, but the cheapest exit costs "
                 f"{float(table[0]):.4g} GMACs (the backbone {float(table[-1]):.4g}). Give more."
             )
-        return _under_budget(predicted, table, jnp.float32(choice.budget_gmacs))
+        return under_budget(predicted, table, jnp.float32(choice.budget_gmacs))
 
     def _need_predictor(self) -> None:
         if not self.has_predictor:
@@ -334,8 +339,7 @@ def load(name: str | pathlib.Path) -> Renderer:
     if store.latest("branches") is not None:
         variables["branches"] = store.model("branches")
         menu = store.extra("branches").get("menu", [])
-        exits = tuple(Exit(e["tap"], e["width"]) for e in menu if not e["dropped"])
-        exits = exits or config.exits
+        exits = menus.kept(menu) or config.exits
     if store.latest("predictor") is not None:
         variables["predictor"] = store.model("predictor")
     store.close()

@@ -19,7 +19,7 @@ from typing import Literal
 
 from fiancee_jax import cli, inference
 from fiancee_jax.colors import class_colors
-from fiancee_jax.data.labels import LabelFile, raise_problems, read_label_folder
+from fiancee_jax.data.labels import LabelFile, listed, raise_problems, read_label_folder
 from fiancee_jax.errors import UserError
 from fiancee_jax.inference import Choice, Renderer
 from fiancee_jax.render_job import Job, Size, write_atomically, write_picture
@@ -149,9 +149,7 @@ def render_folder(renderer: Renderer, request: Request) -> Summary:
         UserError: a mistake in the request, the label maps or the output folder; nothing has been
             compiled or written then.
     """
-    request.check()
-    request.choice.check(renderer.model)
-    _check_trained(renderer, request.choice)
+    check(renderer, request)
     files = _read_folder(renderer, request)
     sizes = _sizes(renderer, request, files)
     job = Job(renderer, request.choice, sizes, seed=request.seed, batch_size=request.batch_size)
@@ -209,6 +207,13 @@ def _render_all(
 
 
 # --- checks -------------------------------------------------------------------------------------
+def check(renderer: Renderer, request: Request) -> None:
+    """Raises UserError for options that cannot work with this model."""
+    request.check()
+    request.choice.check(renderer.model)
+    _check_trained(renderer, request.choice)
+
+
 def _check_trained(renderer: Renderer, choice: Choice) -> None:
     if choice.exit is None and not renderer.has_predictor:
         raise UserError(
@@ -226,8 +231,7 @@ def _read_folder(renderer: Renderer, request: Request) -> list[LabelFile]:
     try:
         files = read_label_folder(request.labels, classes)
     except UserError as error:
-        known = ", ".join(f"{i} = {name}" for i, name in enumerate(classes))
-        raise UserError(f"{error}\nThe model knows these classes: {known}.") from None
+        raise UserError(f"{error}\nThe model knows these classes: {listed(classes)}.") from None
     names = [file.name for file in files]
     twice = [name for name, count in collections.Counter(names).items() if count > 1]
     if twice:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import io
 import math
 import os
@@ -20,12 +19,10 @@ from PIL import Image
 from fiancee_jax import inference
 from fiancee_jax.data.labels import LabelFile, fit_labels
 from fiancee_jax.errors import UserError
-from fiancee_jax.exits import MultiExit
 from fiancee_jax.inference import Choice, Renderer, file_latent
 from fiancee_jax.models.staged import Inputs
 from fiancee_jax.pictures import to_uint8
 from fiancee_jax.report import ExitLine, Picture
-from fiancee_jax.routing import policies
 
 THUMBNAIL = 512  # longest side of the label maps in the page, pixels
 
@@ -73,15 +70,11 @@ class Job:
         """The exit number that all take, if one was asked for."""
         return None if self.choice.exit is None else self.choice.number(self.renderer.model)
 
-    def _sized(self, size: Size) -> MultiExit:
-        model = self.renderer.model
-        return dataclasses.replace(model, family=model.family.with_size(size))
-
     def _table(self, size: Size) -> np.ndarray:
         """GMACs of a picture by exit, [n]; a fixed exit is not charged for the predictor."""
-        gmacs = np.asarray(self.renderer.gmacs(size))
-        routed = self.number is None
-        return gmacs + self._sized(size).predictor_gmacs() if routed else gmacs
+        model = inference.sized(self.renderer.model, size)
+        gmacs = np.asarray(model.gmacs)
+        return gmacs + model.predictor_gmacs() if self.number is None else gmacs
 
     # --- budget ---------------------------------------------------------------------------
     def budget(self, size: Size) -> float:
@@ -116,7 +109,7 @@ class Job:
             names += [file.name for file in batch.files]
             predicted.append(self.predict(batch)[: len(batch.files)])
         distances, table = jnp.concatenate(predicted), jnp.asarray(self.tables[size], jnp.float32)
-        exits = _under_budget(distances, table, jnp.float32(self.budget(size)))
+        exits = inference.under_budget(distances, table, jnp.float32(self.budget(size)))
         return dict(zip(names, np.asarray(exits).tolist(), strict=True))
 
     # --- batches --------------------------------------------------------------------------
@@ -188,12 +181,6 @@ class Job:
             count, mean = sum(p.exit == i + 1 for p in pictures), self.mean(i)
             lines.append(ExitLine(i + 1, name, tap, width, mean, mean / full, count))
         return lines
-
-
-@jax.jit
-def _under_budget(predicted: jax.Array, gmacs: jax.Array, budget: jax.Array) -> jax.Array:
-    weight = policies.budget_weight(predicted, gmacs, budget)
-    return policies.lagrangian(predicted, gmacs, weight)
 
 
 # --- writing --------------------------------------------------------------------------------------

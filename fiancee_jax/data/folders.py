@@ -19,7 +19,7 @@ MAX_CLASSES = 256  # ids are 8-bit
 HINT = (
     "Expected SPLIT/images/NAME.jpg (or .png) with SPLIT/labels/NAME.png of the same size, and "
     "classes.json beside the splits. " + label_files.LABEL_HINT + " Mend, replace or remove these "
-    "files; or change the data set's fields in the config."
+    "files; or change the data set's fields, such as --data.root."
 )
 
 
@@ -43,9 +43,16 @@ class Folder:
         """Names of the classes, by id.
 
         Raises:
-            UserError: classes.json is absent or not a list of distinct names.
+            UserError: there is no such folder, or its classes.json is absent or not a list of
+                distinct names.
         """
-        return read_classes(pathlib.Path(self.root).expanduser() / "classes.json")
+        return read_classes(self._root() / "classes.json")
+
+    def _root(self) -> pathlib.Path:
+        root = pathlib.Path(self.root).expanduser()
+        if not root.is_dir():
+            raise UserError(f"Found no folder {root}. {HINT}")
+        return root
 
     def open(self, split: str, size: tuple[int, int]) -> FolderSource:
         """Decodes and checks every file of the split; see `fiancee_jax.data.batch.Dataset.open`.
@@ -53,19 +60,19 @@ class Folder:
         Elements keep the size of their files; the loader brings them to `size`.
         """
         check_split(split)
-        root, expression, problems = pathlib.Path(self.root).expanduser(), getattr(self, split), []
-        if not root.is_dir():
-            raise UserError(f"Found no folder {root}. {HINT}")
+        root, expression, problems = self._root(), getattr(self, split), []
+        hint, count = HINT, MAX_CLASSES
         try:
-            count = len(self.classes())
+            names = self.classes()
+            hint = f"classes.json lists {label_files.listed(names)}. {HINT}"
+            count = len(names)
         except UserError as error:
             problems.append(str(error))
-            count = MAX_CLASSES
         pairs = _pairs(root, expression, problems)
         found = label_files.in_threads(lambda pair: _check_pair(pair, count), pairs)
         problems += [problem for item in found for problem in item]
         if problems:
-            label_files.raise_problems(f"split {split} ({expression}) of {root}", problems, HINT)
+            label_files.raise_problems(f"split {split} ({expression}) of {root}", problems, hint)
         return FolderSource(tuple(pairs))
 
 

@@ -106,6 +106,11 @@ def bad_ids(labels: np.ndarray, count: int) -> str:
     return f"holds class ids {shown}; expected 0 to {count - 1} (there are {count} classes)"
 
 
+def listed(classes: Sequence[str]) -> str:
+    """``0 = sky, 1 = road``: the classes by id, for messages."""
+    return ", ".join(f"{i} = {name}" for i, name in enumerate(classes))
+
+
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads a label map.
 

@@ -285,7 +285,7 @@ class Oasis:
         labels = inputs["labels"] if isinstance(inputs, dict) else inputs
         if not isinstance(labels, jax.Array):
             labels = np.asarray(labels)
-        if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
+        if labels.ndim != 3 or not len(labels) or not np.issubdtype(labels.dtype, np.integer):
             raise UserError(
                 "label maps must be integers of shape [batch, height, width]; found "
                 f"{labels.dtype} of shape {list(labels.shape)}. One map needs labels[None]."

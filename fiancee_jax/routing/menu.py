@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,9 +50,9 @@ def drop_dominated(entries: list[Entry]) -> list[Entry]:
     return marked
 
 
-def kept(entries: list[Entry]) -> tuple[Exit, ...]:
-    """The exits on the menu, cheapest first."""
-    return tuple(e.exit for e in entries if not e.dropped)
+def kept(entries: Sequence[Mapping[str, Any]]) -> tuple[Exit, ...]:
+    """The exits on the menu, in its order; entries as dicts, as a checkpoint holds them."""
+    return tuple(Exit(e["tap"], e["width"]) for e in entries if not e["dropped"])
 
 
 def measure(exit: Exit, gmacs: float, lpips: np.ndarray, l1: np.ndarray) -> Entry:

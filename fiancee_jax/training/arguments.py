@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Generic, Literal
 
 import tyro
 
-from fiancee_jax.config import PHASES, Config, Data, Model, config_names, load_config
+from fiancee_jax.config import PHASES, Config, Data, Model, config_names, is_workdir, load_config
 from fiancee_jax.errors import UserError
 
 Phase = Literal["backbone", "guides", "branches", "predictor"]
@@ -43,13 +42,24 @@ def parse(args: Sequence[str]) -> Arguments:
     Raises:
         UserError: no config is named, or an unknown one. tyro itself exits with a suggestion where
             a field is unknown.
+        SystemExit: help was asked for, and printed.
     """
-    if not args or args[0] in ("-h", "--help"):
-        raise UserError(f"{USAGE}\nconfigs: {', '.join(config_names())} (add --help to see fields)")
+    if args and args[0] in ("-h", "--help"):
+        print(f"{USAGE}\n\n{_configs()}")
+        raise SystemExit(0)
+    if not args:
+        raise UserError(f"no config is named.\n{USAGE}\n{_configs()}")
     name, *rest = args
     if name.startswith("-"):
-        raise UserError(f"name the config first.\n{USAGE}")
+        raise UserError(f"found {name} before a config; name the config first.\n{USAGE}")
     config = load_config(name)
-    workdir = name if pathlib.Path(name).is_dir() else tyro.MISSING
+    workdir = name if is_workdir(name) else tyro.MISSING
     kind = Arguments[type(config.model), type(config.data)]  # pyright: ignore[reportInvalidTypeArguments]
     return tyro.cli(kind, args=rest, default=Arguments(config=config, workdir=workdir))
+
+
+def _configs() -> str:
+    return (
+        f"configs: {', '.join(config_names())}; or a .py file, or a workdir to be continued\n"
+        "all fields of one: python train.py CONFIG --help"
+    )

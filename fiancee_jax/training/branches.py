@@ -15,7 +15,6 @@ from jaxtyping import Array
 from fiancee_jax import losses
 from fiancee_jax.config import BranchesPhase, Exit
 from fiancee_jax.data import Batch
-from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models import lpips
 from fiancee_jax.models.branches import Guide, Taps
@@ -43,10 +42,13 @@ def init_state(model: MultiExit, phase: BranchesPhase, rng: np.random.Generator)
 
 
 def init_branch(model: MultiExit, exit: Exit, rng: np.random.Generator) -> Any:
-    """A fresh branch with a zero head: training starts at the guide's base picture, or at grey."""
+    """A fresh branch that makes its guide's base picture or grey: head and learnt palette are 0."""
     fresh = initialise(model.branch_shapes(exit), rng, INIT_GAIN)
-    params = fresh["params"]
-    return {**fresh, "params": {**params, "head": jax.tree.map(np.zeros_like, params["head"])}}
+    params = dict(fresh["params"])
+    for name in ("head", "palette"):
+        if name in params:
+            params[name] = jax.tree.map(np.zeros_like, params[name])
+    return {**fresh, "params": params}
 
 
 def with_discriminator(phase: BranchesPhase, state: State, trained: State) -> State:
@@ -96,7 +98,9 @@ def train_step(
         pictures.append(picture)
     state = {**state, **new}
     if phase.adversarial > 0:
-        fake = jnp.stack(pictures)[jnp.argmax(chosen)]
+        # D sees the pictures of one exit at a time, each as often as the others.
+        exit = jax.random.randint(jax.random.fold_in(k_mix, 1), (), 0, len(pictures))
+        fake = jnp.stack(pictures)[exit]
         state, d_metrics = _update_critic(model, phase, state, fake, batch, inputs, k_mix)
         metrics |= d_metrics
     return state, metrics
@@ -185,10 +189,6 @@ def _update_critic(
 def run(work: Workspace) -> None:
     """Trains the branches, measures them on unseen inputs and writes the menu."""
     phase, model = work.config.branches, work.model
-    if phase.adversarial > 0 and phase.exits_per_step:
-        raise UserError(
-            "branches.adversarial needs branches.exits_per_step 0 (all exits in every step)."
-        )
     frozen = work.frozen("backbone", "guides")
     state = init_state(model, phase, work.rng("branches"))
     if phase.adversarial > 0:

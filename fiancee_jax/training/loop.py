@@ -55,28 +55,35 @@ def fit(
     options, history = work.config.logging, []
     work.log.begin(phase, first, steps)
     model: Any = None
+
+    def save(step: int, last: bool) -> None:
+        extra = {"finished": last, "loader": loader.get_state()}
+        if last and extra_of is not None:
+            extra |= extra_of(model)
+        work.store.save(phase, step, model=model, train=state, extra=extra)
+
+    if first >= steps:  # the config now asks for no more steps than there are
+        model = model_of(state)
+        save(first, True)
     for step in range(first, steps):
         state, metrics = step_fn(state, work.put(next(loader)), work.key(phase, step))
         history.append(metrics)
         done = step + 1
         work.log.advance(done)
-        if done % options.every == 0 or done == steps:
+        last = done == steps
+        saving = last or done % options.checkpoint_every == 0
+        if saving or done % options.every == 0:  # nothing is saved unchecked
             values = average(history)
             _check(work, phase, done, values)
             work.log.write(phase, done, steps, values)
             history = []
-        last = done == steps
-        saving = last or done % options.checkpoint_every == 0
         drawing = preview is not None and (last or done % options.preview_every == 0)
         if saving or drawing:
             model = model_of(state)
         if drawing and preview is not None:
             preview(model, done)
         if saving:
-            extra = {"finished": last, "loader": loader.get_state()}
-            if last and extra_of is not None:
-                extra |= extra_of(model)
-            work.store.save(phase, done, model=model, train=state, extra=extra)
+            save(done, last)
     work.store.wait()
     work.log.end()
     return model

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from fiancee_jax.config import Exit, PredictorPhase
 from fiancee_jax.exits import MultiExit
+from fiancee_jax.routing import menu
 from fiancee_jax.routing.policies import running_max
 from fiancee_jax.training import measure
 from fiancee_jax.training.log import Metrics, mean
@@ -101,17 +102,16 @@ def run(work: Workspace) -> None:
 
 def kept_exits(work: Workspace) -> tuple[Exit, ...]:
     """The exits on the menu."""
-    found = work.store.extra("branches")["menu"]
-    return tuple(Exit(e["tap"], e["width"]) for e in found if not e["dropped"])
+    return menu.kept(work.store.extra("branches")["menu"])
 
 
 def _measured(work: Workspace, exits: tuple[Exit, ...], model: MultiExit) -> Any:
-    """Views and targets, measured once and kept in ``predictor_targets.npz``."""
+    """Views and targets, measured once and kept in ``predictor_targets.npz`` for a resumed run."""
     phase, path = work.config.predictor, work.workdir / "predictor_targets.npz"
     source = f"{work.store.latest('branches')} {phase.inputs} {[e.name for e in exits]}"
-    if path.is_file():
+    if work.store.latest("predictor") and path.is_file():
         with np.load(path) as kept:
-            if str(kept["source"]) == source and work.store.latest("predictor"):
+            if str(kept["source"]) == source:
                 return dict(kept)
     variables = work.frozen("backbone", "guides", "branches")
     batch = work.config.branches.batch_size
@@ -119,7 +119,9 @@ def _measured(work: Workspace, exits: tuple[Exit, ...], model: MultiExit) -> Any
     columns = [work.model.exits.index(e) for e in model.exits]
     found["target"] = np.asarray(running_max(jnp.asarray(found["lpips"][:, columns])))
     arrays: dict[str, Any] = {"source": np.array(source), **found}
-    np.savez(path, **arrays)
+    unfinished = path.with_name("predictor_targets.tmp.npz")
+    np.savez(unfinished, **arrays)
+    unfinished.replace(path)
     return found
 
 

@@ -17,7 +17,6 @@ from jaxtyping import Array
 from fiancee_jax.checkpoint import Store
 from fiancee_jax.config import PHASES, Config
 from fiancee_jax.data import Batch, Cached, batches
-from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models import lpips
 from fiancee_jax.training.log import Log
@@ -76,20 +75,15 @@ class Workspace:
             self.sources[split] = Cached(opened)
         return self.sources[split]
 
-    def loader(self, split: str, batch_size: int, phase: str, *, augmented: bool = True) -> Any:
+    def loader(self, split: str, batch_size: int, phase: str) -> Any:
         """Endless shuffled batches of this host's share; a resumable grain iterator."""
         hosts = jax.process_count()
-        if batch_size % jax.device_count():
-            raise UserError(
-                f"{phase}.batch_size is {batch_size}, which cannot be split over "
-                f"{jax.device_count()} devices. Take a multiple of {jax.device_count()}."
-            )
         return batches(
             self.source(split),
             size=self.config.model.size,
             batch_size=batch_size // hosts,
             seed=self.config.seed + PHASES.index(phase),
-            augment=self.config.augment if augmented else None,
+            augment=self.config.augment,
             keys=self.config.model.input_names,
             shard=(jax.process_index(), hosts),
         )
