@@ -1,7 +1,7 @@
 # make demo    sets everything up, trains the quickstart model, renders; prints where the pictures are
 # make test    the test suite; make test-all adds the long forms
 # make lint    ruff and pyright; make format; make bench
-PYTHON ?= python3
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)) python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

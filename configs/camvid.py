@@ -42,9 +42,7 @@ config = Config(
         init_gain=1.0,
         ema_decay=0.995,
     ),
-    branches=BranchesPhase(
-        steps=1500, batch_size=8, lr=2e-3, lpips_net="alex", exits_per_step=2, measure=232
-    ),
-    predictor=PredictorPhase(inputs=6000, steps=3000, batch_size=128),
+    branches=BranchesPhase(steps=600, batch_size=8, lr=4e-3, lpips_net="alex", measure=232),
+    predictor=PredictorPhase(inputs=4000, steps=2000, batch_size=128),
     logging=Logging(every=50, preview_every=500, checkpoint_every=250),
 )

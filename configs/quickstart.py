@@ -5,7 +5,7 @@
 Hardware: 2 CPU cores. Departures from OASIS's recipe, for speed: five blocks instead of six; the
 pictures' own latents are z, with L1 + LPIPS-alex to the picture beside the adversarial loss
 (procedural data only); one fused step; both networks learn at the same rate; branches use
-LPIPS-alex, two random exits a step.
+LPIPS-alex.
 """
 
 from fiancee_jax.config import (
@@ -46,9 +46,7 @@ config = Config(
         ema_decay=0.98,
         own_latent=10.0,
     ),
-    branches=BranchesPhase(
-        steps=500, batch_size=8, lr=2e-3, lpips_net="alex", exits_per_step=2, measure=256
-    ),
+    branches=BranchesPhase(steps=400, batch_size=8, lr=4e-3, lpips_net="alex", measure=256),
     predictor=PredictorPhase(inputs=3000, steps=1500, batch_size=128),
     logging=Logging(every=50, preview_every=200, checkpoint_every=200),
 )

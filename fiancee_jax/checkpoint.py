@@ -140,7 +140,7 @@ def missing(workdir: pathlib.Path, phase: str) -> str:
 
 
 def command(workdir: pathlib.Path, phase: str, config: str = "CONFIG") -> str:
-    """What to type to train all phases up to `phase`; `config` is named where the workdir is new."""
+    """What to type to train all phases up to `phase`; a new workdir needs the name of a config."""
     known = (workdir / "config.json").is_file()
     source = [str(workdir)] if known else [config, "--workdir", str(workdir)]
     phases = PHASES[: PHASES.index(phase) + 1]

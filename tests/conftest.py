@@ -8,11 +8,17 @@ os.environ["XLA_FLAGS"] = (
 ).strip()
 
 import pathlib
+import tempfile
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# What one test has compiled another need not compile again; a new session starts cold.
+CACHE = tempfile.TemporaryDirectory(prefix="fiancee-jax-tests-")
+jax.config.update("jax_compilation_cache_dir", CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 

@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fiancee_jax.checkpoint import Store
+from fiancee_jax.checkpoint import Store, command
 from fiancee_jax.errors import UserError
 
 MODEL = {
@@ -127,10 +127,19 @@ def test_a_phase_that_is_missing_names_the_command(store, read):
         getattr(store, read)("branches")
     workdir = store.root.parent
     assert str(error.value) == (
-        f"{workdir} holds no checkpoint of the phase 'branches'. Run: python train.py {workdir} "
+        f"{workdir} holds no checkpoint of the phase 'branches'. Run: python train.py CONFIG "
         f"--workdir {workdir} --phases backbone guides branches"
     )
     assert not (store.root / "branches").exists()
+
+
+def test_the_command_names_the_workdir_where_it_has_a_config(tmp_path):
+    folder = tmp_path / "a run"
+    folder.mkdir()
+    new = f"python train.py camvid --workdir '{folder}' --phases backbone guides"
+    assert command(folder, "guides", "camvid") == new
+    (folder / "config.json").write_text("{}")
+    assert command(folder, "backbone") == f"python train.py '{folder}' --phases backbone"
 
 
 def test_train_is_restored_onto_the_devices_that_are_asked_for(store):

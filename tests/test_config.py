@@ -35,6 +35,10 @@ def with_model(**changes):
     return changed(model=dataclasses.replace(TINY.model, **changes))
 
 
+def with_phase(name, **changes):
+    return changed(**{name: dataclasses.replace(getattr(TINY, name), **changes)})
+
+
 # --- JSON ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "config",
@@ -168,6 +172,9 @@ def test_difference_names_dotted_fields_under_the_given_ones():
     )
     assert difference(old, new, ("model", "seed")) == ["model.width: 2 -> 3", "seed: 0 -> 1"]
     assert difference(old, new, ("guides",)) == ["guides.size: 16 -> 99"]
+    deeper = dataclasses.replace(old, predictor=dataclasses.replace(old.predictor, hidden=9))
+    assert difference(old, deeper, ("predictor.channels",)) == []
+    assert difference(old, deeper, ("predictor.hidden",)) == ["predictor.hidden: 8 -> 9"]
     assert difference(old, old, tuple(f.name for f in dataclasses.fields(old))) == []
 
 
@@ -200,6 +207,15 @@ def test_tiny_can_work():
         (changed(exits=(Exit(1, 0.0),)), "width 0.0"),
         (changed(exits=(Exit(1, 0.5), Exit(1, 0.501))), "different"),
         (changed(exits=()), "non-empty"),
+        (
+            with_phase("branches", adversarial=0.1, exits_per_step=2),
+            "0.1.*exits_per_step 0.*found 2",
+        ),
+        (with_phase("backbone", steps=0), "backbone.steps is 0; it must be 1 or more"),
+        (with_phase("branches", batch_size=-4), "branches.batch_size is -4"),
+        (with_phase("logging", every=0), "logging.every is 0"),
+        (with_phase("predictor", holdout=0.0), "holdout 0; at least one input must be held out"),
+        (with_phase("predictor", inputs=1), "predictor.inputs is 1"),
         (changed(guides=Guides(form="patch", patch_stage=2)), "patch_stage is 2.*from 1 to 1"),
         (changed(guides=Guides(form="patch", patch_stage=0)), "patch_stage is 0.*from 1 to 1"),
         (changed(guides=Guides(form="patch", cell=16)), "guides.cell is 16.*8x8 pixels"),

@@ -94,6 +94,9 @@ def test_an_unknown_split(root):
 def test_an_absent_root(tmp_path):
     first = problems(Folder(str(tmp_path / "nowhere")))[0]
     assert first.startswith(f"Found no folder {tmp_path / 'nowhere'}. Expected SPLIT/images/NAME")
+    assert first.endswith("--data.root.")
+    with pytest.raises(UserError, match=r"Found no folder .*nowhere"):
+        Folder(str(tmp_path / "nowhere")).classes()
 
 
 def test_an_absent_split_says_what_is_there(root):
@@ -144,6 +147,8 @@ def test_unknown_ids_are_named(root):
     lines = problems(Folder(str(root)))
     assert len(lines) == 3
     assert "f03.png: holds class ids 77; expected 0 to 2 (there are 3 classes)" in lines[1]
+    assert "classes.json says 0 = sky, 1 = road, 2 = void." in lines[2]
+    assert "Mend, replace or remove these files" in lines[2]
 
 
 def test_only_the_block_is_checked(root):

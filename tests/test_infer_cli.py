@@ -122,6 +122,21 @@ def test_truncated_image(command, tmp_path):
     assert "damaged or cut short" in message
 
 
+def test_a_file_that_is_no_image(command, tmp_path):
+    (tmp_path / "labels" / "text.png").write_text("hello")
+    message = refused(command())
+    assert f"{tmp_path / 'labels' / 'text.png'}: not an image, or damaged" in message
+    assert "expected a readable file" in message
+    assert "A label map is an 8-bit PNG" in message
+
+
+def test_native_sizes_that_do_not_divide(command, tmp_path):
+    save(tmp_path / "labels" / "odd.png", np.zeros((33, 40), np.uint8))
+    message = refused(command("--size", "native"))
+    assert f"{tmp_path / 'labels' / 'odd.png'}: is 33x40" in message
+    assert "divisible by 8: crop or resize these maps, or leave out --size native" in message
+
+
 @pytest.mark.parametrize("value", ["-0.1", "nan", "inf", "-inf"])
 def test_impossible_thresholds(command, value):
     message = refused(command("--max-lpips", value))

@@ -55,7 +55,7 @@ def test_cost_of_a_trained_workdir_counts_its_menu(tmp_path, capsys, renderer):
 def test_cost_says_when_the_data_cannot_be_opened(tmp_path):
     config = tiny_config(classes=(), data=Folder(str(tmp_path / "nowhere")))
     write_config(config, tmp_path)
-    with pytest.raises(UserError, match=r"classes\.json: no such file"):
+    with pytest.raises(UserError, match=r"Found no folder .*nowhere.*--data\.root"):
         verbs.main(["cost", str(tmp_path)])
 
 

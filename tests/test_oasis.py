@@ -268,6 +268,7 @@ def test_check_accepts_what_works():
         ({"blocks": 7}, "OASIS takes 2 to 6"),
         ({"size": (20, 32)}, r"divisible by 8: try \[16, 32\]"),
         ({"size": (16, 0)}, r"divisible by 8: try \[16, 8\]"),
+        ({"size": (72, 96), "blocks": 6}, r"6 blocks .* divisible by 32: try \[64, 96\]"),
         (
             {"discriminator_channels": (4,) * 5},
             r"pools 5 times .* divisible by 32.*size \[32, 32\]",
@@ -298,6 +299,7 @@ def test_check_inputs_takes_a_bare_array_and_keeps_the_rest():
     ("labels", "message"),
     [
         (np.zeros((16, 32), int), r"shape \[16, 32\].*labels\[None\]"),
+        (np.zeros((0, 16, 32), int), r"shape \[0, 16, 32\]"),
         (np.zeros((1, 16, 32)), "must be integers.*float64"),
         (np.zeros((1, 16, 32), bool), "must be integers.*bool"),
         (np.zeros((1, 12, 32), int), "12x32.*divisible by 8"),

@@ -3,21 +3,31 @@
 import dataclasses
 import json
 import re
+import shlex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import tiny_config
+from PIL import Image
+from tiny import tiny_config, tiny_renderer, tiny_workdir
 
 import fiancee_jax as fj
 from fiancee_jax.checkpoint import Store
-from fiancee_jax.config import BackbonePhase, BranchesPhase, Logging, PredictorPhase
-from fiancee_jax.data import Batch
+from fiancee_jax.config import (
+    BackbonePhase,
+    BranchesPhase,
+    Logging,
+    PredictorPhase,
+    write_config,
+)
+from fiancee_jax.data import Batch, Folder
 from fiancee_jax.errors import NonFiniteError
 from fiancee_jax.exits import MultiExit
-from fiancee_jax.training import backbone, branches, predictor
+from fiancee_jax.training import backbone, branches, predictor, run
+from fiancee_jax.training.arguments import parse
 from fiancee_jax.training.log import Log, average, mean
+from fiancee_jax.training.loop import fit
 from fiancee_jax.training.run import train
 from fiancee_jax.training.workspace import Workspace
 
@@ -103,6 +113,65 @@ def test_a_phase_without_its_predecessor_names_the_command(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_the_command_for_a_missing_phase_is_right(tmp_path):
+    write_config(config(), tmp_path)
+    with pytest.raises(fj.UserError, match="'predictor' needs 'backbone'") as error:
+        train(config(), tmp_path, phases=["predictor"])
+    command = shlex.split(str(error.value).partition("yours: ")[2])
+    assert command[:2] == ["python", "train.py"]
+    a = parse(command[2:])
+    assert (a.config, a.workdir, a.phases) == (config(), str(tmp_path), ("backbone",))
+
+
+def test_a_phase_between_that_would_be_stale_is_asked_for(tmp_path):
+    renderer = tiny_renderer()
+    tiny_workdir(tmp_path, renderer)
+    with pytest.raises(fj.UserError, match=r"'predictor' needs 'guides'.*anew.*--phases backbone"):
+        train(renderer.config, tmp_path, phases=["backbone", "predictor"])
+    assert Store(tmp_path).finished("guides")
+
+
+def test_all_splits_are_checked_before_the_first_phase(tmp_path, monkeypatch):
+    def refuse(_):
+        raise AssertionError("trained before everything was checked")
+
+    monkeypatch.setitem(run.RUN, "backbone", refuse)
+    root = tmp_path / "data"
+    for folder, shape in (("images", (*SIZE, 3)), ("labels", SIZE)):
+        (root / "train" / folder).mkdir(parents=True)
+        Image.fromarray(np.zeros(shape, np.uint8)).save(root / "train" / folder / "a.png")
+    (root / "classes.json").write_text(json.dumps(config().model.classes))
+    with pytest.raises(fj.UserError) as error:
+        train(config(data=Folder(str(root))), tmp_path / "run")
+    for split in ("split report (val)", "split predictor (predictor)"):
+        assert split in str(error.value)
+    assert "split train" not in str(error.value)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_own_latents_must_fit_z(tmp_path):
+    other = config(
+        backbone=dataclasses.replace(config().backbone, own_latent=1.0),
+        model=dataclasses.replace(config().model, z_dim=4),
+    )
+    with pytest.raises(fj.UserError, match=r"latents of length 8, and z has length 4.*own_latent"):
+        train(other, tmp_path)
+
+
+def test_a_predictor_of_another_shape_is_noticed(trained):
+    other = config(predictor=dataclasses.replace(config().predictor, hidden=9))
+    with pytest.raises(
+        fj.UserError, match=r"a predictor checkpoint .*\n  predictor.hidden: 8 -> 9"
+    ):
+        train(other, trained)
+
+
+def test_other_changes_are_said(trained, capsys):
+    train(config(seed=3), trained)
+    assert "changed since the last run here:\n  seed: 0 -> 3" in capsys.readouterr().out
+    train(config(), trained)
+
+
 def test_a_checkpoint_of_another_config_shows_the_difference(trained):
     other = config(model=dataclasses.replace(config().model, width=3))
     with pytest.raises(fj.UserError, match=r"model.width: 2 -> 3") as error:
@@ -138,6 +207,42 @@ def test_a_value_that_is_not_finite_stops_with_step_and_phase(tmp_path):
     other = config(backbone=dataclasses.replace(config().backbone, lr_g=float("inf"), steps=2))
     with pytest.raises(NonFiniteError, match=r"non-finite in phase 'backbone' by step 2"):
         train(other, tmp_path, phases=["backbone"])
+
+
+# --- the loop -----------------------------------------------------------------------------------
+def counting(tmp_path, step_fn, steps, **logging):
+    """Trains a number that grows by one in each step."""
+    logging = Logging(**{"every": 1, "checkpoint_every": 1, **logging})
+    work = Workspace(config(logging=logging), tmp_path, Store(tmp_path), Log(None))
+    rows = predictor.Rows((np.zeros(8, np.float32),), 4, seed=0)
+    try:
+        fit(work, "backbone", {"x": jnp.float32(0)}, step_fn, rows, steps, model_of=lambda s: s)
+    finally:
+        work.store.close()
+
+
+def test_a_phase_that_is_cut_short_is_finished(tmp_path):
+    def step(state, batch, key):
+        if int(state["x"]) == 3:
+            raise KeyboardInterrupt
+        return {"x": state["x"] + 1}, {"loss": mean(state["x"])}
+
+    with pytest.raises(KeyboardInterrupt):
+        counting(tmp_path, step, 5)
+    assert not Store(tmp_path).finished("backbone")
+    counting(tmp_path, step, 2)
+    assert Store(tmp_path).finished("backbone")
+    assert float(Store(tmp_path).model("backbone")["x"]) == 3
+
+
+@pytest.mark.parametrize(("loss", "weight"), [(np.nan, 1.0), (1.0, np.inf)])
+def test_what_is_not_finite_is_not_saved(tmp_path, loss, weight):
+    def step(state, batch, key):
+        return {"x": jnp.float32(weight)}, {"loss": mean(loss)}
+
+    with pytest.raises(NonFiniteError, match=r"(loss|the model) became non-finite.*by step 2"):
+        counting(tmp_path, step, 4, every=100, checkpoint_every=2)
+    assert Store(tmp_path).latest("backbone") is None
 
 
 # --- steps --------------------------------------------------------------------------------------
@@ -207,13 +312,6 @@ def test_branches_learn_with_an_adversary_and_random_exits(trained, tmp_path):
         train(other, tmp_path, phases=["backbone", "guides", "branches"])
         assert Store(tmp_path).finished("branches")
         train(other, tmp_path, phases=["branches"], rerun=True)
-
-
-def test_an_adversary_needs_all_exits(trained, tmp_path):
-    phase = dataclasses.replace(config().branches, adversarial=0.1, exits_per_step=1)
-    work = Workspace(config(branches=phase), tmp_path, Store(tmp_path), Log(None))
-    with pytest.raises(fj.UserError, match="exits_per_step 0"):
-        branches.run(work)
 
 
 # --- pieces -------------------------------------------------------------------------------------

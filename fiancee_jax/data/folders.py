@@ -61,17 +61,18 @@ class Folder:
         """
         check_split(split)
         root, expression, problems = self._root(), getattr(self, split), []
-        hint, count = HINT, MAX_CLASSES
+        names: tuple[str, ...] = ()
         try:
             names = self.classes()
-            hint = f"classes.json lists {label_files.listed(names)}. {HINT}"
-            count = len(names)
         except UserError as error:
             problems.append(str(error))
+        count = len(names) or MAX_CLASSES
         pairs = _pairs(root, expression, problems)
         found = label_files.in_threads(lambda pair: _check_pair(pair, count), pairs)
         problems += [problem for item in found for problem in item]
         if problems:
+            unknown = names and any("holds class ids" in problem for problem in problems)
+            hint = f"classes.json says {label_files.listed(names)}. {HINT}" if unknown else HINT
             label_files.raise_problems(f"split {split} ({expression}) of {root}", problems, hint)
         return FolderSource(tuple(pairs))
 

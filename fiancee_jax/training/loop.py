@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from fiancee_jax.errors import NonFiniteError
 from fiancee_jax.training.log import Metrics, average
@@ -57,6 +58,7 @@ def fit(
     model: Any = None
 
     def save(step: int, last: bool) -> None:
+        _check(work, phase, step, {"the model": _finite(model)})
         extra = {"finished": last, "loader": loader.get_state()}
         if last and extra_of is not None:
             extra |= extra_of(model)
@@ -74,7 +76,7 @@ def fit(
         saving = last or done % options.checkpoint_every == 0
         if saving or done % options.every == 0:  # nothing is saved unchecked
             values = average(history)
-            _check(work, phase, done, values)
+            _check(work, phase, done, {k: math.isfinite(v) for k, v in values.items()})
             work.log.write(phase, done, steps, values)
             history = []
         drawing = preview is not None and (last or done % options.preview_every == 0)
@@ -89,8 +91,12 @@ def fit(
     return model
 
 
-def _check(work: Workspace, phase: str, step: int, values: dict[str, float]) -> None:
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
+def _finite(tree: Any) -> bool:
+    return all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(tree))
+
+
+def _check(work: Workspace, phase: str, step: int, finite: dict[str, bool]) -> None:
+    bad = [name for name, good in finite.items() if not good]
     if bad:
         saved = work.store.latest(phase)
         last = f"step {saved}" if saved else "none of this phase"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 from fiancee_jax import checkpoint
 from fiancee_jax.config import (
@@ -17,8 +16,7 @@ from fiancee_jax.config import (
     read_config,
     write_config,
 )
-from fiancee_jax.errors import UserError
-from fiancee_jax.training import backbone, branches, guide_bank, predictor
+from fiancee_jax.training import backbone, branches, checks, guide_bank, predictor
 from fiancee_jax.training.log import Log
 from fiancee_jax.training.workspace import Workspace
 
@@ -27,12 +25,6 @@ RUN = {
     "guides": guide_bank.run,
     "branches": branches.run,
     "predictor": predictor.run,
-}
-SHAPED_BY = {  # the fields of a config that a phase's checkpoint depends on
-    "backbone": ("model",),
-    "guides": ("model", "guides"),
-    "branches": ("model", "guides", "exits"),
-    "predictor": ("model", "guides", "exits", "predictor.channels", "predictor.hidden"),
 }
 
 
@@ -57,20 +49,26 @@ def train(
     Raises:
         UserError: bad config, data or workdir, or a predecessor that is missing.
     """
-    config = load_config(config) if isinstance(config, str) else config
+    checks.phases_exist(phases)
+    config = resolve(load_config(config) if isinstance(config, str) else config)
     workdir = pathlib.Path(workdir).resolve()
-    config = resolve(config)
+    old = read_config(workdir) if (workdir / "config.json").is_file() else None
     store = checkpoint.Store(workdir, keep=config.logging.keep)
     chosen = [phase for phase in PHASES if phase in phases]
-    _check_phases(phases)
-    _check_workdir(workdir, config, store, chosen if rerun else [])
-    _check_predecessors(workdir, store, chosen)
-    _make(workdir)
+    due = chosen if rerun else _due(store, config, chosen)
+    if old is not None:
+        checks.fits_workdir(workdir, old, config, store, chosen if rerun else [])
+    checks.has_predecessors(workdir, config, store, due)
+    checks.batches_split(config, due)
+    checks.make_writable(workdir)
+    sources = checks.open_data(config, due)
     log = Log(workdir)
+    if old is not None:
+        _say_changes(log, old, config)
     if rerun:
         _set_aside(store, log, PHASES[PHASES.index(chosen[0]) :])
     write_config(config, workdir)
-    work = Workspace(config, workdir, store, log)
+    work = Workspace(config, workdir, store, log, sources)
     try:
         for phase in chosen:
             _run_phase(work, phase)
@@ -90,12 +88,29 @@ def resolve(config: Config) -> Config:
 
 
 def _run_phase(work: Workspace, phase: str) -> None:
-    steps: Any = getattr(getattr(work.config, phase), "steps", 1)
-    if work.store.finished(phase) and (work.store.latest(phase) or 0) >= steps:
+    if _done(work.store, work.config, phase):
         work.log.say(f"{phase}: finished already (--rerun trains it anew)")
         return
-    RUN[phase](work)
+    # First, so that nobody ever finds later phases beside another model than they were made for.
     _set_aside(work.store, work.log, PHASES[PHASES.index(phase) + 1 :])
+    RUN[phase](work)
+
+
+def _done(store: checkpoint.Store, config: Config, phase: str) -> bool:
+    steps: int = getattr(getattr(config, phase), "steps", 1)
+    return store.finished(phase) and (store.latest(phase) or 0) >= steps
+
+
+def _due(store: checkpoint.Store, config: Config, chosen: Sequence[str]) -> list[str]:
+    """The chosen phases from the first that is not finished: it makes the later ones stale."""
+    waiting = [i for i, phase in enumerate(chosen) if not _done(store, config, phase)]
+    return list(chosen[waiting[0] :]) if waiting else []
+
+
+def _say_changes(log: Log, old: Config, new: Config) -> None:
+    lines = difference(old, new, tuple(field.name for field in dataclasses.fields(Config)))
+    if lines:
+        log.say("the config has changed since the last run here:\n  " + "\n  ".join(lines))
 
 
 def _set_aside(store: checkpoint.Store, log: Log, phases: Sequence[str]) -> None:
@@ -103,53 +118,3 @@ def _set_aside(store: checkpoint.Store, log: Log, phases: Sequence[str]) -> None
         aside = store.set_aside(phase)
         if aside:
             log.say(f"{phase}: its older checkpoints are now in {aside}")
-
-
-def _check_phases(phases: Sequence[str]) -> None:
-    unknown = [phase for phase in phases if phase not in PHASES]
-    if unknown or not phases:
-        raise UserError(f"phases {list(phases)}: choose from {', '.join(PHASES)}.")
-
-
-def _check_workdir(
-    workdir: pathlib.Path, config: Config, store: checkpoint.Store, renewed: Sequence[str]
-) -> None:
-    """Checkpoints that stay must have been made with the same networks."""
-    if not (workdir / "config.json").is_file():
-        return
-    old = read_config(workdir)
-    first = PHASES.index(renewed[0]) if renewed else len(PHASES)
-    for phase in PHASES[:first]:
-        if store.latest(phase) is None:
-            continue
-        lines = difference(old, config, SHAPED_BY[phase])
-        if lines:
-            shown = "\n  ".join(lines[:8])
-            raise UserError(
-                f"{workdir} holds a {phase} checkpoint of another config:\n  {shown}\n"
-                f"Take another --workdir, undo the change, or train from there anew with "
-                f"--phases {' '.join(PHASES[PHASES.index(phase) :])} --rerun."
-            )
-
-
-def _check_predecessors(
-    workdir: pathlib.Path, store: checkpoint.Store, chosen: Sequence[str]
-) -> None:
-    for phase in chosen:
-        for before in PHASES[: PHASES.index(phase)]:
-            if before not in chosen and not store.finished(before):
-                raise UserError(
-                    f"the phase {phase!r} needs {before!r}, which is not finished: "
-                    + checkpoint.missing(workdir, before)
-                )
-
-
-def _make(workdir: pathlib.Path) -> None:
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / ".writable").touch()
-        (workdir / ".writable").unlink()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to the workdir {workdir}: {error.strerror}. Choose another --workdir."
-        ) from None

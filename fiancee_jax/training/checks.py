@@ -1,0 +1,125 @@
+"""What `train` checks before anything is compiled or overwritten."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+import jax
+
+from fiancee_jax import checkpoint
+from fiancee_jax.config import PHASES, Config, config_names, difference
+from fiancee_jax.data import Cached
+from fiancee_jax.errors import UserError
+
+SPLITS = {  # that a phase reads
+    "backbone": ("train", "report"),
+    "guides": ("train",),
+    "branches": ("train", "predictor", "report"),
+    "predictor": ("predictor",),
+}
+SHAPED_BY = {  # the fields of a config that a phase's checkpoint depends on
+    "backbone": ("model",),
+    "guides": ("model", "guides"),
+    "branches": ("model", "guides", "exits"),
+    "predictor": ("model", "guides", "exits", "predictor.channels", "predictor.hidden"),
+}
+
+
+def phases_exist(phases: Sequence[str]) -> None:
+    """At least one phase, and only phases there are."""
+    unknown = [phase for phase in phases if phase not in PHASES]
+    if unknown or not phases:
+        raise UserError(f"phases {list(phases)}: choose from {', '.join(PHASES)}.")
+
+
+def fits_workdir(
+    workdir: pathlib.Path,
+    old: Config,
+    config: Config,
+    store: checkpoint.Store,
+    renewed: Sequence[str],
+) -> None:
+    """Checkpoints that stay must have been made with the same networks."""
+    first = PHASES.index(renewed[0]) if renewed else len(PHASES)
+    for phase in PHASES[:first]:
+        if store.latest(phase) is None:
+            continue
+        lines = difference(old, config, SHAPED_BY[phase])
+        if lines:
+            shown = "\n  ".join(lines[:8])
+            raise UserError(
+                f"{workdir} holds a {phase} checkpoint of another config:\n  {shown}\n"
+                f"Take another --workdir, undo the change, or train from there anew with "
+                f"--phases {' '.join(PHASES[PHASES.index(phase) :])} --rerun."
+            )
+
+
+def has_predecessors(
+    workdir: pathlib.Path, config: Config, store: checkpoint.Store, due: Sequence[str]
+) -> None:
+    """What the phases `due` need is finished already, or due too."""
+    name = config.name if config.name in config_names() else "CONFIG"
+    for phase in due:
+        for before in PHASES[: PHASES.index(phase)]:
+            if before in due:
+                continue
+            if PHASES.index(before) > PHASES.index(due[0]):
+                raise UserError(
+                    f"the phase {phase!r} needs {before!r}, which must be trained anew after "
+                    f"{due[0]!r}. Give --phases {' '.join(PHASES[PHASES.index(due[0]) :])}."
+                )
+            if not store.finished(before):
+                raise UserError(
+                    f"the phase {phase!r} needs {before!r}, which is not finished in {workdir}. "
+                    f"Run, with any other flags of yours: "
+                    + checkpoint.command(workdir, before, name)
+                )
+
+
+def batches_split(config: Config, due: Sequence[str]) -> None:
+    """Batches can be divided among the devices."""
+    devices = jax.device_count()
+    sizes = {"backbone": config.backbone.batch_size}
+    sizes |= {phase: config.branches.batch_size for phase in ("branches", "predictor")}
+    for phase, size in sizes.items():
+        if phase in due and size % devices:
+            field = "backbone" if phase == "backbone" else "branches"
+            raise UserError(
+                f"{field}.batch_size is {size}, which cannot be split over {devices} devices. "
+                f"Take a multiple of {devices}."
+            )
+
+
+def make_writable(workdir: pathlib.Path) -> None:
+    """Makes the workdir and tries it."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / ".writable").touch()
+        (workdir / ".writable").unlink()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the workdir {workdir}: {error.strerror}. Choose another --workdir."
+        ) from None
+
+
+def open_data(config: Config, due: Sequence[str]) -> dict[str, Cached]:
+    """All splits that will be read, checked now rather than hours later."""
+    sources, problems = {}, []
+    for split in dict.fromkeys(split for phase in due for split in SPLITS[phase]):
+        try:
+            sources[split] = Cached(config.data.open(split, config.model.size))
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(dict.fromkeys(problems)))
+    if "backbone" in due and config.backbone.own_latent > 0:
+        latent, length = sources["train"][0].get("latent"), config.model.latent_dim
+        if latent is None or len(latent) != length:
+            found = "no latents" if latent is None else f"latents of length {len(latent)}"
+            raise UserError(
+                f"backbone.own_latent is {config.backbone.own_latent:g}, but the data set has "
+                f"{found}, and z has length {length}. Set backbone.own_latent to 0, or take data "
+                "with latents of that length."
+            )
+    return sources
