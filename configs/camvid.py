@@ -43,6 +43,6 @@ config = Config(
         ema_decay=0.995,
     ),
     branches=BranchesPhase(steps=600, batch_size=8, lr=4e-3, lpips_net="alex", measure=232),
-    predictor=PredictorPhase(inputs=4000, steps=2000, batch_size=128),
+    predictor=PredictorPhase(inputs=4000, steps=600, batch_size=128),
     logging=Logging(every=50, preview_every=500, checkpoint_every=250),
 )

@@ -12,7 +12,7 @@ from fiancee_jax.data import Landscapes
 from fiancee_jax.errors import UserError
 from fiancee_jax.training.run import train
 
-MAX_LPIPS = (0.04, 0.06, 0.09)
+MAX_LPIPS = (0.04, 0.055, 0.075)
 MAPS = 48
 
 
