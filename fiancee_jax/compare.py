@@ -64,6 +64,7 @@ def compare(
     requests = {x: Request(model, labels, out / f"max_lpips_{x:g}", max_lpips=x) for x in max_lpips}
     for request in requests.values():  # all before the first is rendered
         render_folder.check(renderer, request)
+    out = out.resolve()
     base = Request(model, labels, out / "full", exit="full")
     full = render_folder.render_folder(renderer, base)
     rows, columns = [], []

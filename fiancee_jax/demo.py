@@ -30,8 +30,7 @@ def draw_label_maps(folder: pathlib.Path, count: int) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for i in range(count):
-            element = source[i]
-            Image.fromarray(element["labels"]).save(folder / f"{element['name']}.png")
+            Image.fromarray(source[i]["labels"]).save(folder / f"scene_{i:03d}.png")
     except OSError as error:
         raise UserError(
             f"cannot write into the output folder {folder}: {error.strerror or error}. Give --out "
