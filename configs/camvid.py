@@ -34,7 +34,7 @@ config = Config(
     exits=(Exit(1, 0.25), Exit(2, 0.25), Exit(1, 0.5), Exit(3, 0.5)),
     guides=Guides(form="palette", size=512),
     backbone=BackbonePhase(
-        steps=4000,
+        steps=1500,
         batch_size=8,
         step="fused",
         lr_g=4e-4,
@@ -42,7 +42,9 @@ config = Config(
         init_gain=1.0,
         ema_decay=0.995,
     ),
-    branches=BranchesPhase(steps=600, batch_size=8, lr=4e-3, lpips_net="alex", measure=232),
-    predictor=PredictorPhase(inputs=4000, steps=600, batch_size=128),
+    branches=BranchesPhase(steps=400, batch_size=8, lr=4e-3, lpips_net="alex", measure=232),
+    predictor=PredictorPhase(
+        inputs=4000, steps=250, batch_size=128, lr=2e-3, channels=16, hidden=32
+    ),
     logging=Logging(every=50, preview_every=500, checkpoint_every=250),
 )

@@ -152,7 +152,7 @@ def sheet(full: Summary, columns: Sequence[tuple[float, Summary, np.ndarray]]) -
         pictures.append([*row, _rgb(full.out / f"{name}.png")])
         captions.append([*words, f"exit {len(full.exits)}"])
     headers = ["label map", *(f"max_lpips {limit:g}" for limit, _, _ in columns), "backbone"]
-    scale = max(1, 160 // pictures[0][-1].shape[1])
+    scale = max(1, round(160 / pictures[0][-1].shape[1]))
     return grid(pictures, headers, captions, scale=scale)
 
 
