@@ -5,8 +5,8 @@
 CAMVID holds train, predictor, calibration and val, each with images/ and labels/, and classes.json.
 Hardware: 2 CPU cores. A backbone step took 0.75 to 2.9 s and a branch step 1.2 s while the machine
 was busy with other work; plan an hour. Early exits cost .183, .250, .374 and .511 of the backbone's
-0.658 GMACs with LPIPS-alex .110, .103, .105 and .085 to it: docs/results/camvid-first.md has figures
-and pictures. More backbone steps make better pictures.
+0.658 GMACs with LPIPS-alex .110, .103, .105 and .085 to it: docs/results/camvid-first.md has the
+figures and a picture. More backbone steps make better pictures.
 """
 
 from fiancee_jax.config import (
