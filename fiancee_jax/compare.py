@@ -61,10 +61,10 @@ def compare(
     """
     if not max_lpips:
         raise UserError("max-lpips is empty; give one or more thresholds, say 0.03 0.06 0.1.")
+    out = out.resolve()
     requests = {x: Request(model, labels, out / f"max_lpips_{x:g}", max_lpips=x) for x in max_lpips}
     for request in requests.values():  # all before the first is rendered
         render_folder.check(renderer, request)
-    out = out.resolve()
     base = Request(model, labels, out / "full", exit="full")
     full = render_folder.render_folder(renderer, base)
     rows, columns = [], []

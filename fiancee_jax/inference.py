@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -108,7 +109,7 @@ class Choice:
     budget_gmacs: float | None = None
     confidence: float | None = None
 
-    def check(self, model: MultiExit, calibrated: bool = False) -> None:
+    def check(self, model: MultiExit) -> None:
         """Raises UserError unless exactly one policy with a possible value was asked for."""
         given = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
         if len(given.keys() - {"confidence"}) != 1:
@@ -119,7 +120,7 @@ class Choice:
             value = given.get(name)
             if value is not None and not (_is_number(value) and 0 <= value < math.inf):
                 raise UserError(f"{name} is {value!r}; it must be a number that is 0 or more.")
-        if self.confidence is not None and not calibrated:
+        if self.confidence is not None:  # no phase calibrates yet
             raise UserError(
                 "confidence needs a calibrated model, and this one has no calibration. Leave it "
                 "out to use the predictor's own estimate."
@@ -295,7 +296,7 @@ class Renderer:
 
 def file_latent(seed: int, name: str, latent_dim: int) -> Float[np.ndarray, "z"]:
     """z of a file: a function of (seed, file name) alone, never of its position."""
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest()
     words = np.frombuffer(digest, np.uint32)
     rng = np.random.Generator(np.random.PCG64(words.tolist()))
     return rng.standard_normal(latent_dim, dtype=np.float32)
@@ -328,19 +329,16 @@ def load(name: str | pathlib.Path) -> Renderer:
     """
     workdir = find_model(name)
     config = read_config(workdir)
-    store = checkpoint.Store(workdir)
-    if store.latest("backbone") is None:
-        raise UserError(checkpoint.missing(workdir, "backbone"))
-    variables: Variables = {"backbone": store.model("backbone")}
-    if store.latest("guides") is not None:
-        variables["bank"] = store.model("guides")
-    menu: list[dict[str, Any]] = []
-    exits: tuple[Exit, ...] = ()
-    if store.latest("branches") is not None:
-        variables["branches"] = store.model("branches")
-        menu = store.extra("branches").get("menu", [])
-        exits = menus.kept(menu) or config.exits
-    if store.latest("predictor") is not None:
-        variables["predictor"] = store.model("predictor")
-    store.close()
+    with contextlib.closing(checkpoint.Store(workdir)) as store:
+        variables: Variables = {"backbone": store.model("backbone")}  # UserError if there is none
+        if store.latest("guides") is not None:
+            variables["bank"] = store.model("guides")
+        menu: list[dict[str, Any]] = []
+        exits: tuple[Exit, ...] = ()
+        if store.latest("branches") is not None:
+            variables["branches"] = store.model("branches")
+            menu = store.extra("branches").get("menu", [])
+            exits = menus.kept(menu) or config.exits
+        if store.latest("predictor") is not None:
+            variables["predictor"] = store.model("predictor")
     return Renderer(config, MultiExit.of(config, exits), variables, menu)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 
 class Batch(NamedTuple):
@@ -20,7 +20,6 @@ class Batch(NamedTuple):
     latent: Any | None = None
 
 
-@runtime_checkable
 class Source(Protocol):
     """Random access to the elements of one split.
 
@@ -33,7 +32,6 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
-@runtime_checkable
 class Dataset(Protocol):
     """A frozen dataclass of a config (`landscapes.Landscapes`, `folders.Folder`, `tfds.Tfds`)."""
 

@@ -37,7 +37,7 @@ def initialise(
 ) -> PyTree:
     """Fresh variables for the shapes of a module of `Conv` and ``nn.Dense``, drawn on the host.
 
-    The same distributions as ``module.init``, which takes minutes to compile for many layers.
+    The distributions of ``module.init``, which took over a minute to compile for a small model.
 
     Args:
         shapes: what ``jax.eval_shape(module.init, ...)`` returned.

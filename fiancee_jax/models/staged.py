@@ -8,7 +8,7 @@ words; a new family is one new file beside `oasis`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol
 
 import flax.linen as nn
 import numpy as np
@@ -19,7 +19,6 @@ Inputs = dict[str, Any]  # what one generator call is given, by name; "z" among 
 Discriminate = Callable[[Array], Array]  # pictures -> logits, with parameters already bound
 
 
-@runtime_checkable
 class StagedGenerator(Protocol):
     """A generator family. Stages are numbered 1..num_stages; exit n means "all of them"."""
 
