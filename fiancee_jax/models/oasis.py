@@ -13,6 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from fiancee_jax import losses
+from fiancee_jax.classes import VOID, agreed
 from fiancee_jax.colors import class_colors
 from fiancee_jax.errors import UserError
 from fiancee_jax.models.discriminator import Discriminator
@@ -94,7 +95,8 @@ class Oasis:
         size: (height, width) of the pictures, pixels; divisible by 2^(blocks - 1), and by
             2^len(discriminator_channels) for training.
         classes: names of the label classes by id; filled in from the data set. The class named
-            "void", if any, carries no loss.
+            "void", if any, carries no loss. `classes.unnamed` are stand-ins that a data set with as
+            many classes renames.
         width: c, the channels after the last stage; published: 64.
         hidden: SPADE's hidden channels; published: 128 (2c is OASIS's proportion).
         z_dim: length of z; published: 64.
@@ -136,7 +138,7 @@ class Oasis:
     @property
     def void(self) -> int | None:
         """Id of the class without loss, or None."""
-        return self.classes.index("void") if "void" in self.classes else None
+        return self.classes.index(VOID) if VOID in self.classes else None
 
     # --- networks -------------------------------------------------------------------------
     def features(self, stage: int, width: float = 1.0) -> int:
@@ -239,14 +241,8 @@ class Oasis:
 
     # --- host side ------------------------------------------------------------------------
     def with_classes(self, classes: tuple[str, ...]) -> Oasis:
-        """Resolved for a data set; a config that names classes must name the same ones."""
-        if self.classes and self.classes != classes:
-            raise UserError(
-                f"the data set has classes {list(classes)}, but the config (or the model) has "
-                f"{list(self.classes)}. Give data with the same classes.json, or leave "
-                "model.classes empty to take the data set's."
-            )
-        return dataclasses.replace(self, classes=classes)
+        """Resolved for a data set: it must have the same names, or give names to unnamed classes."""
+        return dataclasses.replace(self, classes=agreed(self.classes, classes))
 
     def with_size(self, size: tuple[int, int]) -> Oasis:
         """The same networks for another picture size."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
 import jax
 
 from fiancee_jax import checkpoint
+from fiancee_jax.classes import is_unnamed
 from fiancee_jax.config import PHASES, Config, config_names, difference
 from fiancee_jax.data import Cached
 from fiancee_jax.errors import UserError
@@ -41,6 +43,8 @@ def fits_workdir(
     renewed: Sequence[str],
 ) -> None:
     """Checkpoints that stay must have been made with the same networks."""
+    if is_unnamed(getattr(old.model, "classes", ())):  # they take the data set's names
+        old = dataclasses.replace(old, model=old.model.with_classes(config.model.classes))
     first = PHASES.index(renewed[0]) if renewed else len(PHASES)
     for phase in PHASES[:first]:
         if store.latest(phase) is None:
