@@ -8,6 +8,7 @@ After "FIANCEE: Faster Inference of Adversarial Networks via Conditional Early E
 arXiv 2304.10306).
 """
 
+from fiancee_jax import convert
 from fiancee_jax.config import Config, Exit, load_config
 from fiancee_jax.errors import UserError
 from fiancee_jax.inference import Rendered, Renderer, load
@@ -21,6 +22,7 @@ __all__ = [
     "Rendered",
     "Renderer",
     "UserError",
+    "convert",
     "load",
     "load_config",
     "lpips",

@@ -7,46 +7,73 @@ import functools
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
 import tyro
 
-from fiancee_jax import checkpoint, cli, inference
-from fiancee_jax import cost as costs
-from fiancee_jax.config import Exit, load_config
+from fiancee_jax import checkpoint, cli, cost_report, inference
+from fiancee_jax.config import load_config
 from fiancee_jax.exits import MultiExit
-from fiancee_jax.report import figures
 
 
-def cost(config: tyro.conf.Positional[str], /) -> None:
-    """Prints what every exit of a model costs, without running it.
+def cost(config: tyro.conf.Positional[str], /, size: tuple[int, int] | None = None) -> None:
+    """Prints what every exit of a model costs and where in it, without running it.
 
     Args:
         config: name of a config, a .py file with one, or a workdir.
+        size: height and width of the pictures; the model's own if left out.
     """
     model = _model(config)
-    height, width = model.family.size
-    full = model.gmacs[-1]
-    rows = []
-    for number, (exit, gmacs) in enumerate(
-        zip((*model.exits, None), model.gmacs, strict=True), start=1
-    ):
-        count = f"{costs.parameters(_shapes(model, exit)['params']):,}"
-        share = f"{figures(100 * gmacs / full)} %"
-        if exit is None:
-            rows.append((number, "backbone", "-", 1, figures(gmacs), share, count))
-        else:
-            columns = (exit.name, exit.tap, f"{exit.width:g}", figures(gmacs), share, count)
-            rows.append((number, *columns))
-    headers = ("exit", "name", "tap", "width", "GMACs", "of full", "own parameters")
-    cli.print_table(headers, rows, f"One picture of {height}x{width}, {model.guides.form} guides")
-    for name, gmacs in (
-        ("predictor", model.predictor_gmacs()),
-        ("retrieval", model.retrieval_gmacs()),
-    ):
-        included = ", part of every early exit" if name == "retrieval" else ", added when routing"
-        share = figures(100 * gmacs / full)
-        print(f"{name}: {figures(gmacs)} GMACs, {share} % of full{included}")
+    cost_report.show(cost_report.resized(model, size) if size else model)
+
+
+def convert(
+    family: tyro.conf.Positional[Literal["oasis"]],
+    generator: tyro.conf.Positional[pathlib.Path],
+    /,
+    out: pathlib.Path,
+    discriminator: pathlib.Path | None = None,
+    z_dim: int | None = None,
+    num_classes: int | None = None,
+    size: tuple[int, int] | None = None,
+    classes: pathlib.Path | None = None,
+    config: str | None = None,
+) -> None:
+    """Imports a published PyTorch checkpoint as a workdir; nothing in the file is executed.
+
+    Args:
+        family: of the generator.
+        generator: its file (EMA or G): .pth, .safetensors or .npz.
+        out: the workdir to write.
+        discriminator: its file; tells how many classes there are, and lets training go on.
+        z_dim: length of z; 64 if nothing else tells.
+        num_classes: label classes, "unknown" included.
+        size: height and width of the pictures; no file holds them.
+        classes: classes.json with the names by id.
+        config: whose data, exits and phases it takes; oasis_ade20k's, with a folder of data, if
+            left out.
+    """
+    from fiancee_jax import convert as importer
+    from fiancee_jax.data.folders import read_classes
+
+    names = None if classes is None else read_classes(classes)
+    print(f"reading {generator}", flush=True)
+    model = importer.import_oasis(
+        generator,
+        discriminator=discriminator,
+        z_dim=z_dim,
+        num_classes=num_classes,
+        size=size,
+        classes=names,
+        config=config,
+    )
+    print("\n".join(model.notes), flush=True)
+    written = model.save(out)
+    print(
+        f"wrote {written}: config.json, checkpoints/\n"
+        f"render: python infer.py --model {out} --labels DIR --out DIR --exit full\n"
+        f"go on:  python train.py {out} --phases guides branches predictor --data.root DIR"
+    )
 
 
 def prepare(name: tyro.conf.Positional[str], /, data_dir: str = "") -> None:
@@ -96,7 +123,7 @@ def demo(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the verb given on the command line."""
-    verbs = {"compare": compare, "cost": cost, "demo": demo, "prepare": prepare}
+    verbs = {"compare": compare, "convert": convert, "cost": cost, "demo": demo, "prepare": prepare}
     tyro.extras.subcommand_cli_from_dict(verbs, prog="python -m fiancee_jax", args=arguments)
 
 
@@ -114,10 +141,6 @@ def _model(name: str) -> MultiExit:
     if not getattr(family, "classes", True):
         family = family.with_classes(config.data.classes())
     return MultiExit.of(dataclasses.replace(config, model=family))
-
-
-def _shapes(model: MultiExit, exit: Exit | None) -> Any:
-    return model.backbone_shapes if exit is None else model.branch_shapes(exit)
 
 
 if __name__ == "__main__":

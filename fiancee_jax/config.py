@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import json
 import pathlib
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import cattrs
 
@@ -19,6 +19,7 @@ PHASES = ("backbone", "guides", "branches", "predictor")
 
 Model = TypeVar("Model")
 Data = TypeVar("Data")
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -77,6 +78,13 @@ class BackbonePhase:
         recollect: batches from which batch statistics of the averaged weights are taken.
         own_latent: weight of L1 + LPIPS-alex to the real picture when z is the picture's own
             latent. Not part of OASIS; only for data that knows its latents (procedural).
+        precision: of the networks' computation. Parameters, their average, optimiser, statistics,
+            spectral norm and losses are float32 in any case; so is the finished model.
+        accumulate: micro-batches into which a batch is split, one after the other, for one update
+            by their mean gradient. Batch norm and class weights are those of a micro-batch.
+        remat: saves memory for time: what lies inside a stage of G or a block of D is computed
+            again in the backward pass instead of being kept. On CPUs it only costs time: XLA
+            computes it again so early there that the peak stays.
     """
 
     steps: int = 100_000
@@ -91,6 +99,9 @@ class BackbonePhase:
     ema_decay: float = 0.9999
     recollect: int = 16
     own_latent: float = 0.0
+    precision: Precision = "float32"
+    accumulate: int = 1
+    remat: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +116,8 @@ class BranchesPhase:
             backbone's. 0 switches it off.
         exits_per_step: random exits trained in one step; 0 trains all.
         measure: unseen inputs on which the finished exits are measured, to drop dominated ones.
+        precision: of the networks' computation, the frozen backbone's included; parameters,
+            optimiser, statistics and losses are float32 in any case. Exits are measured in float32.
     """
 
     steps: int = 20_000
@@ -118,6 +131,7 @@ class BranchesPhase:
     adversarial: float = 0.0
     exits_per_step: int = 0
     measure: int = 256
+    precision: Precision = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -332,13 +346,14 @@ def check_config(config: Config) -> None:
             f"{config.branches.exits_per_step}."
         )
     _check_numbers(config)
+    _check_precision(config)
     _check_guides(config.guides, config.model, min(e.tap for e in config.exits))
 
 
 def _check_numbers(config: Config) -> None:
     """Counts that must be 1 or more, whatever the rest is."""
     counts = {
-        "backbone": ("steps", "batch_size", "recollect"),
+        "backbone": ("steps", "batch_size", "recollect", "accumulate"),
         "branches": ("steps", "batch_size", "measure"),
         "predictor": ("steps", "batch_size", "channels", "hidden"),
         "logging": ("every", "preview_every", "checkpoint_every", "keep"),
@@ -348,6 +363,13 @@ def _check_numbers(config: Config) -> None:
             value = getattr(getattr(config, part), name)
             if value < 1:
                 raise UserError(f"{part}.{name} is {value}; it must be 1 or more.")
+    size, parts = config.backbone.batch_size, config.backbone.accumulate
+    if size % parts:
+        raise UserError(
+            f"backbone.batch_size is {size}, which cannot be split into backbone.accumulate = "
+            f"{parts} equal micro-batches. Take a batch size of {-(-size // parts) * parts}, or an "
+            f"accumulate that divides {size}."
+        )
     phase = config.predictor
     held = phase.inputs - int(phase.inputs * (1 - phase.holdout))
     if not 0 < held < phase.inputs:
@@ -355,6 +377,15 @@ def _check_numbers(config: Config) -> None:
             f"predictor.inputs is {phase.inputs} and predictor.holdout {phase.holdout:g}; at least "
             "one input must be held out and one left to train on: take a holdout of, say, 0.1."
         )
+
+
+def _check_precision(config: Config) -> None:
+    for part in ("backbone", "branches"):
+        value = getattr(config, part).precision
+        if value not in get_args(Precision):
+            raise UserError(
+                f"{part}.precision is {value!r}; choose from {', '.join(get_args(Precision))}."
+            )
 
 
 def _check_guides(guides: Guides, model: Any, first_tap: int) -> None:

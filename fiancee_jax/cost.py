@@ -6,6 +6,8 @@ is usual in tables of such networks.
 """
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, cast
 
@@ -32,10 +34,31 @@ def gmacs(
       ValueError: `fn` chooses between branches of different cost, or loops an unknown number of
         times over something that costs: one number would not be true of any call.
     """
+    return sum(by_scope(fn, *args, dense=dense, only=only).values()) / 1e9
+
+
+def by_scope(
+    fn: Callable[..., Any], *args: Any, dense: bool = True, only: Literal["conv"] | None = None
+) -> dict[str, int]:
+    """MACs of one call by where in the program they are spent.
+
+    A scope is the path of linen modules and `jax.named_scope`s around a convolution or product,
+    ``Backbone/head/conv_img``; "" is outside of all. Where a choice between branches of one cost is
+    counted, the scopes are those of the first.
+
+    Args:
+      fn, *args, dense, only: see `gmacs`.
+
+    Returns:
+      Scope -> multiply-accumulates (not 10^9), in the order of the program; their sum is `gmacs`.
+
+    Raises:
+      ValueError: see `gmacs`.
+    """
     if only not in (None, "conv"):
         raise ValueError(f"only={only!r}; expected None (everything) or 'conv'.")
     jaxpr = jax.make_jaxpr(fn)(*args).jaxpr
-    return _macs(jaxpr, _Rules(dense, only != "conv")) / 1e9
+    return dict(_macs(jaxpr, _Rules(dense, only != "conv"), ""))
 
 
 def parameters(tree: Any) -> int:
@@ -50,28 +73,44 @@ class _Rules(NamedTuple):
     products: bool
 
 
-def _macs(jaxpr: core.Jaxpr, rules: _Rules) -> int:
-    return sum(_equation(eqn, rules) for eqn in jaxpr.eqns)
+def _macs(jaxpr: core.Jaxpr, rules: _Rules, scope: str) -> Counter[str]:
+    """MACs of a jaxpr called in `scope`, by scope; only scopes that cost something."""
+    total = Counter[str]()
+    for eqn in jaxpr.eqns:
+        total.update(_equation(eqn, rules, _joined(scope, str(eqn.source_info.name_stack))))
+    return total
 
 
-def _equation(eqn: core.JaxprEqn, rules: _Rules) -> int:
+def _equation(eqn: core.JaxprEqn, rules: _Rules, scope: str) -> Counter[str]:
     """MACs of one equation, including the jaxprs it calls (jit, remat, custom derivatives)."""
     name = eqn.primitive.name
     if name == "conv_general_dilated":
-        return _convolution(eqn, rules)
+        return Counter({scope: _convolution(eqn, rules)})
     if name == "dot_general":
-        return _product(eqn) if rules.products else 0
-    inner = [_macs(jaxpr, rules) for jaxpr in _called(eqn)]
-    if name == "scan":
-        return eqn.params["length"] * sum(inner)
+        return Counter({scope: _product(eqn)} if rules.products else {})
+    inner = [_macs(jaxpr, rules, scope) for jaxpr in _called(eqn)]
     if name == "cond":
         return _same(inner)
-    if name == "while" and sum(inner):
+    total = Counter[str]()
+    for part in inner:
+        total.update(part)
+    if name == "scan":
+        return Counter({key: eqn.params["length"] * macs for key, macs in total.items()})
+    if name == "while" and total.total():
         raise ValueError(
             "a while loop over convolutions or products has no fixed cost: its number of turns is "
             "known only when it runs. Cost its body alone, or loop with lax.scan."
         )
-    return sum(inner)
+    return total
+
+
+def _joined(outer: str, stack: str) -> str:
+    """The scope of an equation: a called jaxpr's stacks begin at the call.
+
+    What a transformation puts around names, ``jvp(head)``, is taken off.
+    """
+    names = re.sub(r"\w+\(|\)", "", stack).split("/")
+    return "/".join(name for name in (outer, *names) if name)
 
 
 def _convolution(eqn: core.JaxprEqn, rules: _Rules) -> int:
@@ -107,10 +146,10 @@ def _called(eqn: core.JaxprEqn) -> Iterator[core.Jaxpr]:
                 yield item
 
 
-def _same(branches: list[int]) -> int:
+def _same(branches: list[Counter[str]]) -> Counter[str]:
     """The one cost of all branches; any other answer would be wrong for some input."""
-    if len(set(branches)) > 1:
-        each = ", ".join(f"{macs / 1e9:.6g}" for macs in branches)
+    if len({branch.total() for branch in branches}) > 1:
+        each = ", ".join(f"{branch.total() / 1e9:.6g}" for branch in branches)
         raise ValueError(
             f"lax.cond or lax.switch chooses between branches of {each} GMACs; a maximum or a mean "
             "would be true of no call. Cost each branch alone (exit by exit)."

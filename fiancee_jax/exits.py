@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fiancee_jax import cost, guides
-from fiancee_jax.config import Config, Exit, Guides, PredictorPhase
+from fiancee_jax.config import Config, Exit, Guides, Precision, PredictorPhase
 from fiancee_jax.models.branches import Backbone, Branch, Guide, Taps
 from fiancee_jax.models.predictor import Predictor
 from fiancee_jax.models.staged import Inputs, PyTree, StagedGenerator
@@ -37,12 +38,18 @@ class MultiExit:
             ``len(exits) + 1`` is the backbone itself.
         guides: form of the guide bank.
         predictor: size of the predictor.
+        dtype: of the networks' computation. It enters with the condition, which is cast to it, and
+            every layer keeps the dtype of its input; pictures come out as float32. Parameters,
+            statistics, retrieval and the predictor are float32 whatever it is.
+        remat: whether the backward pass recomputes each of the backbone's stages.
     """
 
     family: StagedGenerator
     exits: tuple[Exit, ...]
     guides: Guides
     predictor: PredictorPhase
+    dtype: Precision = "float32"
+    remat: bool = False
 
     @classmethod
     def of(cls, config: Config, exits: tuple[Exit, ...] | None = None) -> MultiExit:
@@ -60,7 +67,7 @@ class MultiExit:
     # --- modules --------------------------------------------------------------------------
     def backbone(self) -> Backbone:
         """The backbone module."""
-        return Backbone(self.family)
+        return Backbone(self.family, self.remat)
 
     def branch(self, exit: Exit) -> Branch:
         """The branch module of one exit."""
@@ -71,26 +78,36 @@ class MultiExit:
         return Predictor(len(self.exits), self.predictor.channels, self.predictor.hidden)
 
     # --- computation ----------------------------------------------------------------------
+    def condition(self, inputs: Inputs) -> PyTree:
+        """The family's condition; its floating-point leaves have the dtype of the computation."""
+        condition = self.family.condition(inputs)
+        return jax.tree.map(lambda x: _cast(x, self.dtype), condition)
+
     def full(self, variables: Variables, inputs: Inputs) -> tuple[Float[Array, "b h w 3"], Taps]:
         """The backbone's picture and the features after every stage."""
-        condition = self.family.condition(inputs)
-        return self.backbone().apply(variables["backbone"], condition)  # pyright: ignore[reportReturnType]
+        condition = self.condition(inputs)
+        found: Any = self.backbone().apply(variables["backbone"], condition)
+        picture, taps = found
+        return picture.astype(jnp.float32), taps
 
     def trunk(self, variables: Variables, inputs: Inputs, last: int) -> Taps:
         """Features after stages 1..last, and nothing else."""
-        condition = self.family.condition(inputs)
+        condition = self.condition(inputs)
         return self.backbone().apply(variables["backbone"], condition, last, method="trunk")  # pyright: ignore[reportReturnType]
 
     def guide(self, variables: Variables, inputs: Inputs, taps: Taps) -> Guide:
         """What the bank gives for these inputs."""
-        return guides.retrieve(self.guides, self.family, variables.get("bank", {}), inputs, taps)
+        with jax.named_scope("retrieval"):  # a name for `cost.by_scope`
+            bank = variables.get("bank", {})
+            return guides.retrieve(self.guides, self.family, bank, inputs, taps)
 
     def finish(
         self, branch: PyTree, exit: Exit, inputs: Inputs, taps: Taps, guide: Guide
     ) -> Float[Array, "b h w 3"]:
         """One exit's picture from the trunk's taps, with the branch's own variables."""
-        condition = self.family.condition(inputs)
-        return self.branch(exit).apply(branch, taps[exit.tap], condition, inputs, guide)  # pyright: ignore[reportReturnType]
+        condition = self.condition(inputs)
+        picture: Any = self.branch(exit).apply(branch, taps[exit.tap], condition, inputs, guide)
+        return picture.astype(jnp.float32)
 
     def picture(self, variables: Variables, inputs: Inputs, number: int) -> Float[Array, "b h w 3"]:
         """The picture of exit `number` (1..num_exits); only that path is computed."""
@@ -112,9 +129,10 @@ class MultiExit:
 
     def predict(self, variables: Variables, inputs: Inputs) -> Float[Array, "b n"]:
         """Predicted LPIPS-alex of every exit to the backbone, [b, n]; the last column is 0."""
-        distances: Any = self.predictor_net().apply(
-            variables["predictor"], *self.family.view(inputs)
-        )
+        with jax.named_scope("predictor"):
+            distances: Any = self.predictor_net().apply(
+                variables["predictor"], *self.family.view(inputs)
+            )
         return jnp.pad(distances, ((0, 0), (0, 1)))
 
     # --- shapes and cost, nothing is run --------------------------------------------------
@@ -156,7 +174,11 @@ class MultiExit:
 
     def exit_gmacs(self, exit: Exit | None) -> float:
         """GMACs of one picture by this exit: trunk, retrieval, branch; None is the backbone."""
-        return _exit_gmacs(self._without_exits, exit)
+        return sum(self.exit_macs(exit).values()) / 1e9
+
+    def exit_macs(self, exit: Exit | None) -> Mapping[str, int]:
+        """What `exit_gmacs` sums, in MACs, by scope of the program (see `cost.by_scope`)."""
+        return _exit_macs(self._without_exits, exit)
 
     @functools.cached_property
     def _without_exits(self) -> MultiExit:
@@ -164,12 +186,13 @@ class MultiExit:
 
     def predictor_gmacs(self) -> float:
         """GMACs of the predictor for one input."""
-        return self._predictor_gmacs
+        return sum(self.predictor_macs.values()) / 1e9
 
     @functools.cached_property
-    def _predictor_gmacs(self) -> float:
+    def predictor_macs(self) -> Mapping[str, int]:
+        """What `predictor_gmacs` sums, in MACs, by scope of the program."""
         predictor = {"predictor": self.predictor_shapes}
-        return cost.gmacs(self.predict, predictor, self._abstract[1])
+        return cost.by_scope(self.predict, predictor, self._abstract[1])
 
     def retrieval_gmacs(self) -> float:
         """GMACs of one retrieval, already part of `exit_gmacs`."""
@@ -183,12 +206,16 @@ class MultiExit:
         return tuple(self.exit_gmacs(e) for e in (*self.exits, None))
 
 
+def _cast(x: Array, dtype: Precision) -> Array:
+    return jnp.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
 @functools.lru_cache(maxsize=512)
-def _exit_gmacs(model: MultiExit, exit: Exit | None) -> float:
+def _exit_macs(model: MultiExit, exit: Exit | None) -> Mapping[str, int]:
     """Kept, because it traces the networks: a quarter of a second for each exit."""
     variables, inputs = model._abstract
     if exit is None:
-        return cost.gmacs(lambda v, i: model.full(v, i)[0], variables, inputs)
+        return cost.by_scope(lambda v, i: model.full(v, i)[0], variables, inputs)
     alone = dataclasses.replace(model, exits=(exit,))
     variables = {**variables, "branches": {exit.name: model.branch_shapes(exit)}}
-    return cost.gmacs(lambda v, i: alone.picture(v, i, 1), variables, inputs)
+    return cost.by_scope(lambda v, i: alone.picture(v, i, 1), variables, inputs)

@@ -21,9 +21,9 @@ from fiancee_jax.models.staged import Inputs, StagedGenerator
 
 Bank = dict[str, Any]  # arrays by name
 
-RANK = 16  # directions of z that keys keep at most
+RANK = 16  # directions that keys keep at most
 IMAGE_FACTOR = 4  # reduction of the pictures kept by form "image"
-PRIOR = 1e-3  # weight of a class's mean colour beside the neighbours' shares
+PRIOR = 1e-3  # weight of a part's mean colour beside the neighbours' shares
 
 
 # --- use ----------------------------------------------------------------------------------------
@@ -43,13 +43,14 @@ def retrieve(
         guides: the form of the bank and its options.
         family: paints palettes.
         bank: what `build` returned; empty for the forms without one.
-        inputs: generator inputs with "z" [b, d].
+        inputs: generator inputs; palettes and images are searched by the vector of `family.view`.
         taps: trunk features; form ``patch`` reads those after ``guides.patch_stage``.
     """
     if guides.form == "palette":
-        return Guide(base=family.paint(_palette(guides, bank, inputs["z"]), inputs))
+        palette = _palette(guides, bank, family.view(inputs)[1])
+        return Guide(base=family.paint(palette, inputs))
     if guides.form == "image":
-        index = nearest(bank["keys"], inputs["z"] @ bank["projection"], 1)[:, 0]
+        index = nearest(bank["keys"], _project(bank, family.view(inputs)[1]), 1)[:, 0]
         return Guide(features=bank["images"][index])
     if guides.form == "patch":
         return Guide(features=_stitch(bank, taps[guides.patch_stage]))
@@ -59,12 +60,17 @@ def retrieve(
     return Guide()
 
 
-def _palette(guides: Guides, bank: Bank, z: Array) -> Float[Array, "b k 3"]:
-    index = nearest(bank["keys"], z @ bank["projection"], guides.neighbours)
+def _palette(guides: Guides, bank: Bank, vector: Array) -> Float[Array, "b k 3"]:
+    index = nearest(bank["keys"], _project(bank, vector), guides.neighbours)
     share = bank["share"][index]  # [b, neighbours, classes]
     total = jnp.einsum("bnk,bnkc->bkc", share, bank["palette"][index])
     prior = PRIOR * bank["mean"][None]
     return (total + prior) / (share.sum(1) + PRIOR)[..., None]
+
+
+def _project(bank: Bank, vector: Float[Array, "b d"]) -> Float[Array, "b r"]:
+    """Queries, as precise as the keys they are compared with."""
+    return jnp.matmul(vector, bank["projection"], precision=jax.lax.Precision.HIGHEST)
 
 
 def _stitch(bank: Bank, tap: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 3"]:
@@ -93,7 +99,7 @@ def summarise(
     if guides.form == "patch":
         return _cells(guides, images, taps[guides.patch_stage])
     palette, share = family.summarise(images, inputs)
-    record = {"z": inputs["z"], "palette": palette, "share": share}
+    record = {"vector": family.view(inputs)[1], "palette": palette, "share": share}
     if guides.form == "image":
         record["images"] = average_pool(images, IMAGE_FACTOR)
     return record
@@ -112,7 +118,8 @@ def build(guides: Guides, records: Bank, maps: int) -> Bank:
 
     Args:
         guides: the form of the bank and its options.
-        records: records of consecutive pictures; every `maps` of them share one z.
+        records: records of consecutive pictures; every `maps` of them (which share one z) make an
+            entry.
         maps: pictures per entry.
     """
     if guides.form in ("zeros", "learnt", "none"):
@@ -127,15 +134,15 @@ def build(guides: Guides, records: Bank, maps: int) -> Bank:
 
 
 def _palette_bank(guides: Guides, records: dict[str, np.ndarray], maps: int) -> Bank:
-    z = records["z"][::maps]
-    share = records["share"].reshape(len(z), maps, -1)
-    colors = records["palette"].reshape(len(z), maps, -1, 3)
+    vector = records["vector"].reshape(-1, maps, records["vector"].shape[1]).mean(1)
+    share = records["share"].reshape(len(vector), maps, -1)
+    colors = records["palette"].reshape(len(vector), maps, -1, 3)
     total = share.sum(1)
     palette = np.einsum("emk,emkc->ekc", share, colors) / np.maximum(total, 1e-9)[..., None]
     mean = np.einsum("ek,ekc->kc", total, palette) / np.maximum(total.sum(0), 1e-9)[:, None]
-    projection = _directions(z, palette - mean, total)
+    projection = _directions(vector, palette - mean, total)
     bank = {
-        "keys": z @ projection,
+        "keys": vector @ projection,
         "projection": projection,
         "palette": palette,
         "share": total / maps,
@@ -146,15 +153,15 @@ def _palette_bank(guides: Guides, records: dict[str, np.ndarray], maps: int) -> 
     return {k: np.asarray(v, np.float32) for k, v in bank.items()}
 
 
-def _directions(z: np.ndarray, colors: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Directions of z that move colours, scaled by how much: [z_dim, rank].
+def _directions(vector: np.ndarray, colors: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Directions of the vector (OASIS: z) that move colours, scaled by how much: [d, rank].
 
-    A ridge regression from z to each class's colour, classes weighted by the root of their share.
+    A ridge regression from it to each part's colour, parts weighted by the root of their share.
     """
-    d, maps = z.shape[1], []
+    d, maps = vector.shape[1], []
     for k in range(colors.shape[1]):
-        weighted = z * share[:, k : k + 1]
-        gram = weighted.T @ z + (1e-2 * share[:, k].sum() + 1e-9) * np.eye(d)
+        weighted = vector * share[:, k : k + 1]
+        gram = weighted.T @ vector + (1e-2 * share[:, k].sum() + 1e-9) * np.eye(d)
         maps.append(np.linalg.solve(gram, weighted.T @ colors[:, k]) * share[:, k].mean() ** 0.5)
     u, s, _ = np.linalg.svd(np.concatenate(maps, axis=1), full_matrices=False)
     rank = min(RANK, d)
@@ -164,10 +171,11 @@ def _directions(z: np.ndarray, colors: np.ndarray, share: np.ndarray) -> np.ndar
 def abstract_bank(guides: Guides, family: StagedGenerator, taps: Taps) -> Bank:
     """Shapes of a bank of ``guides.size`` entries, for counting costs before it exists."""
     n, (parts, channels) = guides.size, family.palette_shape
-    rank, (height, width) = min(RANK, family.latent_dim, parts * channels), family.size
+    length = jax.eval_shape(family.view, family.abstract_inputs(1))[1].shape[1]
+    rank, (height, width) = min(RANK, length, parts * channels), family.size
     shape = {
         "keys": (n, rank),
-        "projection": (family.latent_dim, rank),
+        "projection": (length, rank),
         "palette": (n, parts, channels),
         "share": (n, parts),
         "mean": (parts, channels),

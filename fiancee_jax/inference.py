@@ -181,16 +181,15 @@ class Renderer:
         """z ~ N(0, 1), [batch, latent_dim]."""
         return jax.random.normal(key, (batch, self.model.family.latent_dim))
 
-    def predict(self, inputs: Any, z: Array) -> Float[Array, "b n"]:
+    def predict(self, inputs: Any, z: Array | None) -> Float[Array, "b n"]:
         """Predicted LPIPS-alex of every exit, before anything is generated."""
-        checked = self.model.family.check_inputs(inputs)
-        checked["z"] = self._latents(checked, None, z)
+        checked = self._checked(inputs, None, z)
         self._need_predictor()
         return predict(self.model, self.variables, checked)
 
     def __call__(
         self,
-        inputs: Any,
+        inputs: Any = None,
         *,
         key: Array | None = None,
         z: Array | None = None,
@@ -203,8 +202,10 @@ class Renderer:
         """Renders a batch.
 
         Args:
-            inputs: for OASIS label maps [b, h, w], integers.
-            key: draws z; give either `key` or `z`.
+            inputs: what the family takes, a dict by name, or the array itself where there is one
+                input: for OASIS label maps [b, h, w], integers. For a family without inputs the
+                number of pictures; with `z` nothing.
+            key: draws z; give either `key` or `z`, or neither to a family without z.
             z: latents [b, latent_dim].
             max_lpips: take the cheapest exit whose predicted LPIPS-alex is at most this.
             exit: take this exit for all, 1..n or "full". Can be differentiated with respect to z
@@ -219,9 +220,8 @@ class Renderer:
         """
         choice = Choice(max_lpips, exit, budget_gmacs, confidence)
         choice.check(self.model)
-        checked = self.model.family.check_inputs(inputs)
-        checked["z"] = self._latents(checked, key, z)
-        model = sized(self.model, checked[self.model.family.input_names[0]].shape[1:3])
+        checked = self._checked(inputs, key, z)
+        model = sized(self.model, self.model.family.picture_size(checked))
         if choice.exit is not None:
             return self._fixed(model, checked, choice.number(self.model))
         return self._routed(model, checked, choice, exact)
@@ -274,16 +274,32 @@ class Renderer:
                 "or render with a fixed exit (exit=k or exit='full')."
             )
 
-    def _latents(self, inputs: Inputs, key: Array | None, z: Array | None) -> Array:
-        batch = inputs[self.model.family.input_names[0]].shape[0]
-        if z is None and key is not None:
-            return self.draw_latents(key, batch)
-        if z is None or key is not None:
+    def _checked(self, inputs: Any, key: Array | None, z: Any) -> Inputs:
+        """The family's inputs and z, checked on the host."""
+        family = self.model.family
+        if family.input_names:
+            checked = family.check_inputs(inputs)
+            batch = len(checked[family.input_names[0]])
+        else:
+            checked, batch = {}, _count(inputs)
+        return {**checked, "z": self._latents(batch, key, z)}
+
+    def _latents(self, batch: int | None, key: Array | None, z: Any) -> Array:
+        if z is None and self.model.family.latent_dim == 0 and batch:
+            return jnp.zeros((batch, 0))
+        if (z is None) == (key is None):
             raise UserError("give either key=jax.random.key(seed) or z=[batch, latent_dim].")
-        z = self._check_latents(z)
-        if z.shape[0] != batch:
-            raise UserError(f"z has {z.shape[0]} rows for {batch} inputs; give one for each.")
-        return z
+        if z is not None:
+            z = self._check_latents(z)
+            if batch not in (None, len(z)):
+                raise UserError(f"z has {len(z)} rows for {batch} inputs; give one for each.")
+            return z
+        if batch is None:
+            raise UserError(
+                "this model has no inputs but z: say how many pictures to draw, "
+                "renderer(8, key=jax.random.key(0), ...), or give z=[batch, latent_dim]."
+            )
+        return self.draw_latents(key, batch)  # pyright: ignore[reportArgumentType]
 
     def _check_latents(self, z: Any) -> Array:
         z, length = jnp.asarray(z, jnp.float32), self.model.family.latent_dim
@@ -292,6 +308,19 @@ class Renderer:
         if not isinstance(z, Tracer) and not bool(jnp.isfinite(z).all()):
             raise UserError("z holds values that are not finite.")
         return z
+
+
+def _count(inputs: Any) -> int | None:
+    """How many pictures a caller asks of a family without inputs; None leaves it to z."""
+    if inputs is None or (isinstance(inputs, dict) and not inputs):
+        return None
+    if not isinstance(inputs, int | np.integer) or isinstance(inputs, bool) or inputs < 1:
+        found = repr(inputs) if isinstance(inputs, int | float) else type(inputs).__name__
+        raise UserError(
+            f"this model has no inputs but z; found {found}. Give the number of pictures, 1 or "
+            "more, or nothing beside z=[batch, latent_dim]."
+        )
+    return int(inputs)
 
 
 def file_latent(seed: int, name: str, latent_dim: int) -> Float[np.ndarray, "z"]:

@@ -210,8 +210,22 @@ def _render_all(
 def check(renderer: Renderer, request: Request) -> None:
     """Raises UserError for options that cannot work with this model."""
     request.check()
+    _check_takes_labels(renderer, request)
     request.choice.check(renderer.model)
     _check_trained(renderer, request.choice)
+
+
+def _check_takes_labels(renderer: Renderer, request: Request) -> None:
+    names = renderer.model.family.input_names
+    if names == ("labels",):
+        return
+    takes = f"takes {' and '.join(names)}" if names else "takes nothing but a latent z"
+    inputs = f"{{{', '.join(f'{name!r}: ...' for name in names)}}}" if names else "8"
+    raise UserError(
+        f"this model {takes}, and here only folders of label maps are rendered. Render it from "
+        f"Python: fiancee_jax.load({request.model!r})({inputs}, key=jax.random.key(0), "
+        f"max_lpips={MAX_LPIPS:g})."
+    )
 
 
 def _check_trained(renderer: Renderer, choice: Choice) -> None:

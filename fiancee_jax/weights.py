@@ -1,11 +1,13 @@
 """Reads weight files without running anything that is in them.
 
 Pickles are read with `safe_pickle`: names that rebuild arrays and tensors are admitted, any other
-is refused. Neither torch nor flax is needed.
+is refused. Neither torch nor flax is needed, but for torch files from before 2020.
 
-    .npz                     read_npz      arrays by name
-    NumPy pickle (.ckpt)     read_pickle   nested dicts, lists and tuples of arrays
-    torch zip file (.pth)    read_torch    arrays by their names in the state dict
+    .npz                     read_npz           arrays by name
+    .safetensors             read_safetensors   arrays by name
+    NumPy pickle (.ckpt)     read_pickle        nested dicts, lists and tuples of arrays
+    torch zip file (.pth)    read_torch         arrays by their names in the state dict
+    legacy torch file        read_legacy_torch  the same, by torch itself, where it is installed
 
 `read_weights` chooses between them by what the file contains, not by how it is called.
 """
@@ -13,12 +15,14 @@ is refused. Neither torch nor flax is needed.
 import functools
 import io
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 
 from fiancee_jax.errors import UserError
 from fiancee_jax.safe_pickle import Refused, TorchUnpickler, Unpickler, plain
@@ -30,16 +34,24 @@ def read_weights(path: PathLike) -> Any:
     """The arrays of a weight file of any kind this module reads, chosen by its content.
 
     Returns:
-      What `read_torch`, `read_npz` or `read_pickle` returns for the file.
+      What the reader of that kind returns; see above.
 
     Raises:
       UserError: the file is missing, truncated, of another kind, or names anything to execute.
     """
-    if _kind(path) == _PICKLE:
-        return read_pickle(path)
-    if _kind(path) != _ZIP:
-        expected = "a torch .pth, an .npz or a pickle of NumPy arrays"
+    readers = {
+        _PICKLE: read_pickle,
+        _SAFETENSORS: read_safetensors,
+        _LEGACY: read_legacy_torch,
+        _ZIP: _read_zip,
+    }
+    if _kind(path) not in readers:
+        expected = "a torch .pth, a .safetensors, an .npz or a pickle of NumPy arrays"
         raise UserError(f"{path}: found {_kind(path)}; expected {expected}.")
+    return readers[_kind(path)](path)
+
+
+def _read_zip(path: PathLike) -> dict[str, np.ndarray]:
     names = _archive_names(path)
     if any(n == "data.pkl" or n.endswith("/data.pkl") for n in names):
         return read_torch(path)
@@ -100,6 +112,75 @@ def read_torch(path: PathLike) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         reader = functools.partial(TorchUnpickler, archive, pickles[0])
         tree = _unpickle(reader, path, "a torch .pth file")
+    return _state_dict(tree, path)
+
+
+def read_safetensors(path: PathLike) -> dict[str, np.ndarray]:
+    """Tensors of a .safetensors file by name; bfloat16 comes as float32.
+
+    Raises:
+      UserError: missing, truncated or damaged file, another kind of file, or 8-bit floats in it.
+    """
+    if _kind(path) != _SAFETENSORS:
+        raise UserError(f"{path}: found {_kind(path)}; expected a .safetensors file.")
+    try:
+        found = safetensors.deserialize(Path(path).read_bytes())
+        return {name: _tensor(spec) for name, spec in found}
+    except Exception as error:
+        raise _broken(path, "a whole .safetensors file", error) from error
+
+
+def _tensor(spec: Any) -> np.ndarray:
+    if spec["dtype"] == "BF16":  # the upper half of a float32
+        halves = np.frombuffer(spec["data"], "<u2").astype(np.uint32)
+        return (halves << 16).view(np.float32).reshape(spec["shape"])
+    if spec["dtype"] not in _SAFETENSORS_DTYPES:
+        raise ValueError(f"it holds {spec['dtype']} values, which NumPy does not know")
+    dtype = np.dtype(_SAFETENSORS_DTYPES[spec["dtype"]])
+    return np.frombuffer(spec["data"], dtype).reshape(spec["shape"])
+
+
+def read_legacy_torch(path: PathLike) -> dict[str, np.ndarray]:
+    """Tensors of a .pth from before torch 1.6, read by torch itself (``weights_only=True``).
+
+    Raises:
+      UserError: torch is not installed, or it refuses the file. Nothing has been executed.
+    """
+    try:
+        import torch  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise UserError(
+            f"{path}: found {_LEGACY}; only torch itself reads these. Install it (pip install "
+            "'fiancee-jax[torch]', or pip install torch) and run this again; or load the file in "
+            "torch elsewhere and torch.save it again, which writes the newer zip format."
+        ) from None
+    try:
+        tree = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        refused = re.search(r"GLOBAL \S+", str(error))  # the rest advises to read it unsafely
+        detail = refused[0] if refused else type(error).__name__
+        raise UserError(
+            f"{path}: found {_LEGACY} that torch refuses or cannot read ({detail}); expected "
+            "tensors alone. Nothing in it was executed. Fetch it again, or save the bare state "
+            "dict."
+        ) from error
+    return _state_dict(_numpy(tree), path)
+
+
+def _numpy(tree: Any) -> Any:
+    """Torch tensors as arrays, bfloat16 as float32; anything else stays."""
+    if isinstance(tree, Mapping):
+        return {key: _numpy(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_numpy(value) for value in tree]
+    if not hasattr(tree, "detach"):
+        return tree
+    tensor = tree.detach()
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+
+
+def _state_dict(tree: Any, path: PathLike) -> dict[str, np.ndarray]:
+    """The arrays of a state dict by name, or of the one under ``state_dict``."""
     if isinstance(tree, Mapping) and isinstance(tree.get("state_dict"), Mapping):
         tree = tree["state_dict"]
     arrays = dict(_flat(tree))
@@ -157,10 +238,16 @@ def _archive_names(path: PathLike) -> list[str]:
 
 
 _PICKLE, _ZIP = "a pickle", "a zip archive (a torch .pth or an .npz)"
+_SAFETENSORS, _LEGACY = "a safetensors file", "a legacy torch file (from before torch 1.6)"
+_SAFETENSORS_DTYPES = {  # names in the file's header; numbers are little-endian
+    **{f"F{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
+    "BOOL": "?",
+}
 _KINDS = {  # first bytes -> what the file is
     # The number with which torch before 1.6 began a bare pickle.
-    b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.": "a legacy torch file (before 1.6; load it in "
-    "torch and torch.save it again)",
+    b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.": _LEGACY,
     b"PK": _ZIP,
     b"\x80": _PICKLE,
     b"\x93NUMPY": "a single .npy array (save named arrays as .npz)",
@@ -173,7 +260,7 @@ def _kind(path: PathLike) -> str:
     """What the first bytes of a file say it is; UserError where they cannot be read."""
     head = _head(path)
     if head[8:10] == b'{"':  # after the 8 bytes of its header's length
-        return "a safetensors file, which is not read yet (convert it to .npz)"
+        return _SAFETENSORS
     named = (name for start, name in _KINDS.items() if head.startswith(start))
     return next(named, f"a file that starts with {head[:8]!r}")
 

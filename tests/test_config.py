@@ -213,6 +213,12 @@ def test_tiny_can_work():
         ),
         (with_phase("backbone", steps=0), "backbone.steps is 0; it must be 1 or more"),
         (with_phase("branches", batch_size=-4), "branches.batch_size is -4"),
+        (with_phase("branches", precision="fp16"), "'fp16'; choose from float32, bfloat16"),
+        (with_phase("backbone", accumulate=0), "backbone.accumulate is 0; it must be 1 or more"),
+        (
+            with_phase("backbone", batch_size=10, accumulate=4),
+            "batch_size is 10.*accumulate = 4 equal micro-batches. Take a batch size of 12, or",
+        ),
         (with_phase("logging", every=0), "logging.every is 0"),
         (with_phase("predictor", holdout=0.0), "holdout 0; at least one input must be held out"),
         (with_phase("predictor", inputs=1), "predictor.inputs is 1"),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import lax
 
 from fiancee_jax import cost
@@ -144,6 +145,80 @@ def test_nothing_is_run():
     assert cost.gmacs(conv, huge, shape(1, 1, 64, 1)) == pytest.approx(2**32 * 64 / 1e9)
 
 
+# --- by scope -----------------------------------------------------------------------------------
+KERNEL = shape(3, 3, 4, 4)  # keeps the channels, so that a turn of a loop can follow another
+SQUARE = round(CONV * 4 / 5 * 1e9)
+
+
+def named(x, k):
+    with jax.named_scope("inside"):
+        return conv(x, k)
+
+
+def test_scopes_are_module_paths_and_add_up():
+    class Two(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Conv(5, (3, 3), name="first")(x)
+            return nn.Dense(7, name="second")(x).sum() + jnp.einsum("bhwc,bhwd->cd", x, x).sum()
+
+    module = Two()
+    variables = jax.eval_shape(module.init, jax.random.key(0), X)
+    found = cost.by_scope(module.apply, variables, X)
+    first, second, product = 2 * 48 * 5 * 36, 2 * 48 * 5 * 7, 2 * 48 * 5 * 5
+    assert found["Two/first"] == first
+    assert found["Two/second"] == second
+    assert sum(found.values()) == first + second + product
+    assert cost.gmacs(module.apply, variables, X) == (first + second + product) / 1e9
+    assert cost.by_scope(module.apply, variables, X, only="conv") == {"Two/first": first}
+
+
+def test_what_has_no_name_is_the_empty_scope():
+    assert cost.by_scope(conv, X, K) == {"": round(CONV * 1e9)}
+    assert cost.by_scope(lambda x: x + 1, X) == {}
+
+
+@pytest.mark.parametrize(
+    ("call", "times"),
+    [
+        (named, 1),
+        (jax.jit(named), 1),
+        (jax.checkpoint(named), 1),
+        (jax.jit(jax.checkpoint(jax.jit(named))), 1),
+        (lambda x, k: lax.scan(lambda h, _: (named(h, k), None), x, length=3)[0], 3),
+        (lambda x, k: lax.cond(x.sum() > 0, named, lambda x, k: 2 * named(x, k), x, k), 1),
+        (lambda x, k: jax.vmap(named, (0, None))(x[None], k), 1),
+        (jax.custom_vjp(named), 1),
+    ],
+)
+def test_inner_scopes_are_joined_to_the_callers(call, times):
+    if isinstance(call, jax.custom_vjp):
+        call.defvjp(lambda x, k: (named(x, k), None), lambda _, g: (g, None))
+
+    def outer(x, k):
+        with jax.named_scope("outside"):
+            return call(x, k)
+
+    assert cost.by_scope(outer, X, KERNEL) == {"outside/inside": times * SQUARE}
+
+
+def test_one_scope_in_several_calls_is_one_entry():
+    def twice(x, k):
+        return jax.jit(named)(named(x, k), k)
+
+    assert cost.by_scope(twice, X, KERNEL) == {"inside": 2 * SQUARE}
+
+
+def test_names_survive_differentiation():
+    def loss(x, k):
+        with jax.named_scope("loss"):
+            return named(x, k).sum()
+
+    forward_and_back = {"loss/inside": 2 * SQUARE}
+    assert cost.by_scope(jax.grad(loss), X, KERNEL) == forward_and_back
+
+
+# --- parameters ---------------------------------------------------------------------------------
 def test_parameters():
     tree = {"a": np.zeros((3, 4)), "b": (shape(5), jnp.zeros(())), "c": None}
     assert cost.parameters(tree) == 12 + 5 + 1

@@ -48,7 +48,7 @@ def test_pairs_are_read_in_order(root):
     np.testing.assert_array_equal(element["image"], np.full((6, 8, 3), 80))
     assert element["labels"].dtype == element["image"].dtype == np.uint8
     assert abs(int(source[5]["image"][0, 0, 0]) - 100) <= 2  # a JPEG
-    names = [name for names, _ in epoch(source, SIZE, 4) for name in names]
+    names = [name for names, _ in epoch(source, SIZE, 4, keys=["labels"]) for name in names]
     assert names == [f"f{i:02d}" for i in range(10)]
 
 
@@ -198,7 +198,7 @@ def test_camvid(camvid_dir):
     def nearest(count):  # 360 / 96 = 480 / 128 = 3.75
         return np.floor((np.arange(count) + 0.5) * 3.75).astype(int)
 
-    names, batch = next(epoch(source, (96, 128), 4))
+    names, batch = next(epoch(source, (96, 128), 4, keys=["labels"]))
     assert names[0] == element["name"]
     assert batch.inputs["labels"].shape == (4, 96, 128)
     assert batch.target is not None

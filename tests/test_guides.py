@@ -52,6 +52,15 @@ def test_a_key_is_its_own_nearest():
     np.testing.assert_array_equal(nearest(keys, keys, 1)[:, 0], np.arange(20))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_distances_to_keys_have_the_highest_precision(dtype):
+    keys, queries = jax.ShapeDtypeStruct((20, 3), "float32"), jax.ShapeDtypeStruct((6, 3), dtype)
+    program = jax.make_jaxpr(lambda k, q: guides.nearest(k, q, 4))(keys, queries).jaxpr
+    (product,) = [e for e in program.eqns if e.primitive.name == "dot_general"]
+    assert product.params["precision"] == (jax.lax.Precision.HIGHEST,) * 2
+    assert product.outvars[0].aval.dtype == jnp.float32
+
+
 # --- palettes -----------------------------------------------------------------------------------
 def records_of(z, labels, images, form: Any = "palette"):
     inputs = {"labels": jnp.asarray(labels, jnp.int32), "z": jnp.asarray(z, jnp.float32)}
@@ -137,7 +146,7 @@ def test_keys_follow_the_direction_of_z_that_moves_colours():
     z = rng.standard_normal((200, 4))
     palette = np.full((200, 3, 3), 0.2) + 0.01 * rng.standard_normal((200, 3, 3))
     palette[:, 1] += 0.3 * z[:, 2:3] * np.array([1.0, 0.5, -0.5])
-    records = {"z": z, "palette": palette, "share": np.full((200, 3), 1 / 3)}
+    records = {"vector": z, "palette": palette, "share": np.full((200, 3), 1 / 3)}
     bank = guides.build(Guides(), records, maps=1)
     first = bank["projection"][:, 0]
     assert abs(first[2]) > 0.99 * np.linalg.norm(first)
@@ -154,7 +163,7 @@ def test_frequent_classes_weigh_more_in_the_keys():
     rng = np.random.default_rng(1)
     z = rng.standard_normal((200, 4))
     palette = np.stack([0.3 * z[:, :1].repeat(3, 1), 0.3 * z[:, 1:2].repeat(3, 1)], 1)
-    records = {"z": z, "palette": palette, "share": np.tile([0.99, 0.01], (200, 1))}
+    records = {"vector": z, "palette": palette, "share": np.tile([0.99, 0.01], (200, 1))}
     weight = np.linalg.norm(guides.build(Guides(), records, maps=1)["projection"], axis=1)
     assert weight[0] / weight[1] == pytest.approx(99**0.5, rel=0.05)
     assert weight[2:].max() < 0.05 * weight[0]

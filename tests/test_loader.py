@@ -31,7 +31,7 @@ def ids(batch):
 
 
 def stream(count, batch_size=1, **options):
-    options = {"seed": 0, "threads": 0, **options}
+    options = {"seed": 0, "threads": 0, "keys": ["labels"], **options}
     return batches(Numbers(count), size=(2, 2), batch_size=batch_size, **options)
 
 
@@ -43,7 +43,7 @@ def test_collate_turns_bytes_into_network_inputs():
         "image": image,
         "latent": np.arange(2, dtype=np.float32),
     }
-    batch = collate([element, element])
+    batch = collate([element, element], ["labels"])
     assert batch.inputs["labels"].dtype == np.int32
     assert batch.inputs["labels"].shape == (2, 1, 2)
     assert batch.target is not None
@@ -64,7 +64,8 @@ def test_collate_takes_other_inputs_too():
 
 def test_training_batches_of_landscapes():
     source = Landscapes(train=8).open("train", (32, 48))
-    batch = next(batches(source, size=(16, 16), batch_size=3, seed=1, augment=Augment()))
+    options = {"keys": ["labels"], "augment": Augment()}
+    batch = next(batches(source, size=(16, 16), batch_size=3, seed=1, **options))
     assert batch.inputs["labels"].shape == (3, 16, 16)
     assert batch.target is not None
     assert batch.target.shape == (3, 16, 16, 3)
@@ -103,7 +104,7 @@ def test_one_epoch_in_order_with_or_without_the_rest():
 
 
 def test_an_epoch_has_names():
-    got = list(epoch(Numbers(5), (2, 2), 2))
+    got = list(epoch(Numbers(5), (2, 2), 2, keys=["labels"]))
     assert [names for names, _ in got] == [["n0", "n1"], ["n2", "n3"], ["n4"]]
     assert [ids(batch) for _, batch in got] == [[0, 1], [2, 3], [4]]
 
@@ -123,7 +124,9 @@ def test_hosts_cover_an_evaluation_without_overlap(count, hosts):
     seen = [
         name
         for k in range(hosts)
-        for names, _ in epoch(Numbers(count), (2, 2), 2, shard=(k, hosts), threads=0)
+        for names, _ in epoch(
+            Numbers(count), (2, 2), 2, keys=["labels"], shard=(k, hosts), threads=0
+        )
         for name in names
     ]
     assert sorted(seen) == sorted(f"n{i}" for i in range(count))
@@ -140,6 +143,7 @@ def test_resuming_continues_identically(threads, steps):
             size=(16, 16),
             batch_size=4,
             seed=3,
+            keys=["labels"],
             augment=Augment(min_scale=0.5),
             shard=(1, 2),
             threads=threads,
@@ -162,7 +166,9 @@ def test_resuming_continues_identically(threads, steps):
 def test_augmentation_differs_between_epochs():
     source = Landscapes(train=1).open("train", (16, 24))
     options = Augment(min_scale=0.5)
-    stream = batches(source, size=(16, 16), batch_size=1, seed=0, augment=options, threads=0)
+    stream = batches(
+        source, size=(16, 16), batch_size=1, seed=0, keys=[], augment=options, threads=0
+    )
     pictures = [np.asarray(next(stream).target) for _ in range(4)]
     assert all(not np.array_equal(a, b) for a, b in itertools.combinations(pictures, 2))
 
@@ -186,7 +192,8 @@ def test_a_cache_reads_once_and_keeps_to_its_cap():
 
 def test_a_cache_gives_the_same_batches():
     source = Landscapes(train=5).open("train", (16, 16))
-    options = {"size": (8, 8), "batch_size": 4, "seed": 0, "augment": Augment(min_scale=0.6)}
+    options = {"size": (8, 8), "batch_size": 4, "seed": 0, "keys": []}
+    options["augment"] = Augment(min_scale=0.6)
     plain, cached = batches(source, **options), batches(Cached(source), **options)
     for _ in range(4):
         np.testing.assert_array_equal(next(plain).target, next(cached).target)
@@ -198,7 +205,7 @@ def test_a_mistake_in_an_element_reaches_the_caller():
             raise UserError(f"element {index} is broken")
 
     with pytest.raises(UserError, match="element 0 is broken"):
-        list(epoch(Broken(3), (2, 2), 1))
+        list(epoch(Broken(3), (2, 2), 1, keys=["labels"]))
 
 
 @pytest.mark.parametrize(

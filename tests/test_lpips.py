@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fiancee_jax import cost
 from fiancee_jax.errors import UserError
 from fiancee_jax.models import lpips as L  # noqa: N812
 
@@ -130,6 +131,29 @@ def test_user_function_reads_the_weights_once():
     np.testing.assert_allclose(L.lpips(a, b), expected, rtol=1e-5)
     np.testing.assert_allclose(L.lpips(np.asarray(a), np.asarray(b)), expected, rtol=1e-5)
     assert L._cached("alex") is L._cached("alex")
+
+
+def equations(jaxpr):
+    """All equations of a program, those of the functions it calls included."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in cost._called(eqn):
+            yield from equations(inner)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_metric_never_computes_in_less_than_float32(params, dtype):
+    pictures = jax.ShapeDtypeStruct((1, 32, 32, 3), dtype)
+    program = jax.make_jaxpr(L.distance)(params, pictures, pictures).jaxpr
+    every = list(equations(program))
+    convolutions = [e for e in every if e.primitive.name == "conv_general_dilated"]
+    assert len(convolutions) == 2 * len(params.convs)
+    for eqn in convolutions:
+        assert eqn.params["precision"] == (jax.lax.Precision.HIGHEST,) * 2
+        assert [v.aval.dtype for v in (*eqn.invars, *eqn.outvars)] == [jnp.float32] * 3
+    assert not [e for e in every if e.primitive.name == "dot_general"]
+    results = {v.aval.dtype for e in every for v in e.outvars}
+    assert not results & {jnp.dtype("bfloat16"), jnp.dtype("float16")}
 
 
 def test_float16_export_is_close(tmp_path, alex):

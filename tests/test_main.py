@@ -59,6 +59,14 @@ def test_cost_says_when_the_data_cannot_be_opened(tmp_path):
         verbs.main(["cost", str(tmp_path)])
 
 
+def test_cost_at_another_size(capsys):
+    verbs.main(["cost", "quickstart", "--size", "128", "64"])
+    output = capsys.readouterr().out
+    assert "One picture of 128x64" in output
+    with pytest.raises(UserError, match="100x64"):
+        verbs.main(["cost", "quickstart", "--size", "100", "64"])
+
+
 def test_cost_of_an_unknown_config_suggests_one():
     with pytest.raises(UserError, match=r"'quikstart'.* Did you mean 'quickstart'"):
         verbs.main(["cost", "quikstart"])

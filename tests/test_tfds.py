@@ -80,7 +80,10 @@ def test_elements_are_read_at_random(data_dir, key):
     np.testing.assert_array_equal(element["image"], np.full((6, 8, 3), 200))
     np.testing.assert_array_equal(element["labels"], np.full((6, 8), 2))
     assert element["labels"].dtype == np.uint8
-    labels = [batch.inputs["labels"][:, 0, 0].tolist() for _, batch in epoch(source, SIZE, 4)]
+    labels = [
+        batch.inputs["labels"][:, 0, 0].tolist()
+        for _, batch in epoch(source, SIZE, 4, keys=["labels"])
+    ]
     assert labels == [[0, 1, 2, 0], [1, 2]]
     assert "tensorflow" not in sys.modules
 

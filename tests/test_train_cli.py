@@ -4,7 +4,7 @@ import pytest
 from tiny import tiny_config
 
 import fiancee_jax as fj
-from fiancee_jax.config import write_config
+from fiancee_jax.config import config_names, write_config
 from fiancee_jax.training.arguments import parse
 
 
@@ -54,7 +54,7 @@ def test_help_is_no_mistake(flag, capsys):
     assert stopped.value.code == 0
     output = capsys.readouterr().out
     assert "python train.py CONFIG_OR_WORKDIR --workdir DIR" in output
-    assert "camvid, quickstart" in output
+    assert f"configs: {', '.join(config_names())}" in output
 
 
 def test_a_workdir_must_be_named(capsys):

@@ -24,7 +24,7 @@ from fiancee_jax.config import (
 from fiancee_jax.data import Batch, Folder
 from fiancee_jax.errors import NonFiniteError
 from fiancee_jax.exits import MultiExit
-from fiancee_jax.training import backbone, branches, predictor, run
+from fiancee_jax.training import adversarial, backbone, branches, predictor, run
 from fiancee_jax.training.arguments import parse
 from fiancee_jax.training.log import Log, average, mean
 from fiancee_jax.training.loop import fit
@@ -203,6 +203,12 @@ def test_a_batch_must_split_over_the_devices(tmp_path):
         train(other, tmp_path)
 
 
+def test_micro_batches_must_split_over_the_devices_too(tmp_path):
+    other = config(backbone=dataclasses.replace(config().backbone, batch_size=12, accumulate=2))
+    with pytest.raises(fj.UserError, match=r"is 12.* in 2 micro-batches .*over 4.*multiple of 8"):
+        train(other, tmp_path)
+
+
 def test_a_value_that_is_not_finite_stops_with_step_and_phase(tmp_path):
     other = config(backbone=dataclasses.replace(config().backbone, lr_g=float("inf"), steps=2))
     with pytest.raises(NonFiniteError, match=r"non-finite in phase 'backbone' by step 2"):
@@ -210,11 +216,11 @@ def test_a_value_that_is_not_finite_stops_with_step_and_phase(tmp_path):
 
 
 # --- the loop -----------------------------------------------------------------------------------
-def counting(tmp_path, step_fn, steps, **logging):
+def counting(tmp_path, step_fn, steps, data=np.zeros(8, np.float32), **logging):  # noqa: B008
     """Trains a number that grows by one in each step."""
     logging = Logging(**{"every": 1, "checkpoint_every": 1, **logging})
     work = Workspace(config(logging=logging), tmp_path, Store(tmp_path), Log(None))
-    rows = predictor.Rows((np.zeros(8, np.float32),), 4, seed=0)
+    rows = predictor.Rows((data,), 4, seed=0)
     try:
         fit(work, "backbone", {"x": jnp.float32(0)}, step_fn, rows, steps, model_of=lambda s: s)
     finally:
@@ -235,6 +241,23 @@ def test_a_phase_that_is_cut_short_is_finished(tmp_path):
     assert float(Store(tmp_path).model("backbone")["x"]) == 3
 
 
+def test_a_model_without_a_place_in_the_data_starts_at_its_beginning(tmp_path):
+    """An imported one: its checkpoint holds weights, but nothing of the loader."""
+    store, imported = Store(tmp_path), {"x": jnp.float32(7)}
+    store.save("backbone", 1, model=imported, train=imported, extra={"finished": True})
+    store.close()
+    seen = []
+
+    def step(state, batch, key):
+        seen.append(np.asarray(batch[0]))
+        return {"x": state["x"] + 1}, {"loss": mean(state["x"])}
+
+    counting(tmp_path, step, 2, np.arange(8, dtype=np.float32))
+    assert float(Store(tmp_path).model("backbone")["x"]) == 8
+    first = next(predictor.Rows((np.arange(8, dtype=np.float32),), 4, seed=0))
+    np.testing.assert_array_equal(seen, first)
+
+
 @pytest.mark.parametrize(("loss", "weight"), [(np.nan, 1.0), (1.0, np.inf)])
 def test_what_is_not_finite_is_not_saved(tmp_path, loss, weight):
     def step(state, batch, key):
@@ -253,8 +276,8 @@ def model():
 
 def reference_losses(model, state, batch, inputs, spectral, d_spectral, key):
     """The losses of one fused step, by calling the pieces directly."""
-    images, _ = backbone.generate(model, state["params"], state["batch_stats"], spectral, inputs)
-    logits = backbone.discriminate(model, state["d_params"], [d_spectral])
+    images, _ = adversarial.generate(model, state["params"], state["batch_stats"], spectral, inputs)
+    logits = adversarial.discriminate(model, state["d_params"], [d_spectral])
     g = model.family.generator_loss(logits, images, inputs)
     d = model.family.discriminator_losses(logits, images, batch.target, inputs, key)
     return {"g_adv": g, **d}
@@ -265,9 +288,9 @@ def test_fused_step_shares_one_forward(model):
     phase, batch, key = config().backbone, batch_of(), jax.random.key(3)
     state = backbone.init_state(model, phase, np.random.default_rng(0))
     k_z, k_mix = jax.random.split(key)
-    inputs = {**batch.inputs, "z": backbone.draw_latents(model, phase, batch, k_z)}
-    spectral = backbone.iterations(state["params"], state["spectral"], 2)[-1]
-    d_spectral = backbone.iterations(state["d_params"], state["d_spectral"], 4)[-1]
+    inputs = {**batch.inputs, "z": adversarial.draw_latents(model, phase, batch, k_z)}
+    spectral = adversarial.iterations(state["params"], state["spectral"], 2)[-1]
+    d_spectral = adversarial.iterations(state["d_params"], state["d_spectral"], 4)[-1]
     expected = jax.jit(reference_losses, static_argnums=0)(
         model, state, batch._replace(inputs=inputs), inputs, spectral, d_spectral, k_mix
     )

@@ -63,7 +63,7 @@ def test_nearest_is_the_index_formula(h, w, th, tw):
 
 def test_crop_and_resize_cuts_the_same_place_of_both():
     element = pair(12, 16)
-    image, labels = crop_and_resize(element["image"], element["labels"], (2, 3, 6, 8), (6, 8))
+    image, labels = (crop_and_resize(element[k], (2, 3, 6, 8), (6, 8)) for k in ("image", "labels"))
     np.testing.assert_array_equal(labels, element["labels"][2:8, 3:11])
     np.testing.assert_array_equal(image, element["image"][2:8, 3:11])
 
@@ -74,10 +74,9 @@ def test_pictures_shrink_with_antialiasing_and_grow():
     labels = np.zeros((64, 64), np.uint8)
     small = resize_image(stripes, (0, 0, 64, 64), (16, 16))
     assert np.abs(small[:, 2:-2].astype(int) - 100).max() < 12  # neither 0 nor 200
-    large, seg = crop_and_resize(stripes, labels, (0, 0, 64, 64), (100, 130))
-    assert large is not None
-    assert large.shape == (100, 130, 3)
-    assert seg.shape == (100, 130)
+    box = (0, 0, 64, 64)
+    assert crop_and_resize(stripes, box, (100, 130)).shape == (100, 130, 3)
+    assert crop_and_resize(labels, box, (100, 130)).shape == (100, 130)
 
 
 def test_nothing_to_do_is_no_work():
@@ -98,6 +97,26 @@ def test_labels_without_a_picture():
     got = augment({"labels": np.arange(16).reshape(4, 4)}, None, (2, 2))
     np.testing.assert_array_equal(got["labels"], [[5, 7], [13, 15]])
     assert "image" not in got
+
+
+def test_every_picture_and_map_is_cut_alike_whatever_its_name():
+    rng, whole = np.random.default_rng(0), pair(12, 16)
+    element = {
+        "source": whole["image"],
+        "driver": whole["image"],
+        "id": np.arange(3.0),
+        "name": "x",
+    }
+    got = augment(element, rng, (6, 6), Augment(min_scale=0.5))
+    assert got["source"].shape == (6, 6, 3)
+    np.testing.assert_array_equal(got["source"], got["driver"])
+    assert got["id"] is element["id"]
+
+
+def test_pictures_of_two_sizes_in_one_element_are_refused():
+    element = {"name": "x", "source": np.zeros((4, 4, 3), np.uint8), "image": pair(4, 6)["image"]}
+    with pytest.raises(UserError, match=r"of x must be of one size; found source 4x4, image 6x4"):
+        augment(element, None, (2, 2))
 
 
 def test_a_flip_flips_both_half_of_the_time():

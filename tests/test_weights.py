@@ -1,8 +1,11 @@
 """The safe reader: what it reads, and that nothing it refuses is executed."""
 
 import collections
+import json
 import os
 import pickle
+import sys
+import types
 import zipfile
 
 import numpy as np
@@ -280,8 +283,6 @@ def test_truncated_files(tmp_path, kind, share):
         (b"", "an empty file"),
         (b"<!DOCTYPE html>", "a web page"),
         (b"\x93NUMPY\x01\x00", "a single .npy array"),
-        (b'\x40\x00\x00\x00\x00\x00\x00\x00{"a":{', "a safetensors file"),
-        (dumps(0x1950A86A20F9469CFC6C) + b"rest", "a legacy torch file .*torch.save it again"),
         (b"hello world", "a file that starts with b'hello wo'"),
     ],
 )
@@ -303,3 +304,112 @@ def test_wrong_reader_and_absent_file(tmp_path):
         weights.read_weights(tmp_path / "absent.pth")
     with pytest.raises(UserError, match="Is a directory"):
         weights.read_weights(tmp_path)
+
+
+# --- safetensors --------------------------------------------------------------------------------
+def safetensors_file(path, header, data):
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", "<f2", "<i8", "<i4", "u1", "?"])
+def test_safetensors_keep_names_dtypes_and_shapes(tmp_path, dtype):
+    names = {"f": "F", "i": "I", "u": "U", "b": "BOOL"}
+    values = np.arange(6).reshape(2, 3).astype(dtype)
+    code = names[values.dtype.kind]
+    code = code if code == "BOOL" else f"{code}{8 * values.itemsize}"
+    spec = {"dtype": code, "shape": [2, 3], "data_offsets": [0, values.nbytes]}
+    file = safetensors_file(tmp_path / "w.safetensors", {"a.b": spec}, values.tobytes())
+    found = weights.read_weights(file)
+    assert list(found) == ["a.b"]
+    assert found["a.b"].dtype == values.dtype
+    np.testing.assert_array_equal(found["a.b"], values)
+
+
+def test_safetensors_bfloat16_is_widened(tmp_path):
+    halves = np.array([0x3F80, 0xC000], "<u2")  # 1 and -2
+    spec = {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}
+    file = safetensors_file(tmp_path / "w.safetensors", {"x": spec}, halves.tobytes())
+    found = weights.read_weights(file)["x"]
+    assert found.dtype == np.float32
+    assert found.tolist() == [1, -2]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, 400]},  # beyond the end
+        {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 8]},  # another size
+        {"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2]},
+    ],
+)
+def test_safetensors_that_lie_are_refused(tmp_path, spec):
+    file = safetensors_file(tmp_path / "w.safetensors", {"x": spec}, bytes(8))
+    with pytest.raises(
+        UserError, match=r"w\.safetensors: found a file that is truncated or damaged"
+    ):
+        weights.read_weights(file)
+    with pytest.raises(UserError, match=r"expected a \.safetensors file"):
+        weights.read_safetensors(torch_file(tmp_path / "w.pth", {}, {}))
+
+
+# --- legacy torch files -------------------------------------------------------------------------
+LEGACY = dumps(0x1950A86A20F9469CFC6C) + b"rest"
+
+
+def test_legacy_files_need_torch_and_say_so(tmp_path, monkeypatch):
+    file = tmp_path / "w.pth"
+    file.write_bytes(LEGACY)
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    with pytest.raises(UserError, match=r"w\.pth: found a legacy torch file .*pip install torch"):
+        weights.read_weights(file)
+
+
+def test_legacy_files_are_read_weights_only(tmp_path, monkeypatch):
+    class Tensor:
+        dtype = "torch.float32"
+
+        def detach(self):
+            return self
+
+        def numpy(self):
+            return np.ones(3, np.float32)
+
+    def load(path, **options):
+        asked.update(options)
+        return {"state_dict": {"a": Tensor(), "epoch": 3}}
+
+    asked = {}
+    file = tmp_path / "w.pth"
+    file.write_bytes(LEGACY)
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=load))
+    found = weights.read_weights(file)
+    assert asked == {"map_location": "cpu", "weights_only": True}
+    assert list(found) == ["a"]
+    np.testing.assert_array_equal(found["a"], np.ones(3))
+
+
+def test_legacy_files_that_torch_refuses(tmp_path, monkeypatch):
+    def load(path, **options):
+        raise pickle.UnpicklingError("weights_only=False ... unsupported GLOBAL posix.system whose")
+
+    file = tmp_path / "w.pth"
+    file.write_bytes(LEGACY)
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=load))
+    with pytest.raises(UserError, match=r"refuses .*posix\.system\).*Nothing") as caught:
+        weights.read_weights(file)
+    assert "weights_only=False" not in str(caught.value)
+
+
+def test_files_that_torch_wrote(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is an extra; only these files need it")
+    values = torch.arange(6.0).reshape(2, 3).t()  # strides that are not the default
+    tree = {"state_dict": {"x": values, "half": values.bfloat16()}}
+    torch.save(tree, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save(tree, tmp_path / "new.pth")
+    for name in ("old.pth", "new.pth"):
+        found = weights.read_weights(tmp_path / name)
+        np.testing.assert_array_equal(found["x"], values.numpy())
+        np.testing.assert_array_equal(found["half"], values.numpy())

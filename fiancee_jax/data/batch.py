@@ -9,7 +9,8 @@ class Batch(NamedTuple):
     """A batch on the host. Axes: b samples, h rows, w columns.
 
     Attributes:
-        inputs: what the generator is given, by name. OASIS: ``{"labels": [b, h, w] int32}``.
+        inputs: what the generator is given besides z, by name. OASIS:
+            ``{"labels": [b, h, w] int32}``; {} for a generator that is given z alone.
         target: the real picture, [b, h, w, 3] float32 in [-1, 1]; None where there is none.
         latent: the picture's own latent, [b, z] float32, where the data set knows it
             (procedural data only); else None.
@@ -23,8 +24,10 @@ class Batch(NamedTuple):
 class Source(Protocol):
     """Random access to the elements of one split.
 
-    An element is a dict: ``name`` (str), ``labels`` ([h, w] uint8 or int32), and where the data
-    set has them ``image`` ([h, w, 3] uint8) and ``latent`` ([z] float32).
+    An element is a dict: ``name`` (str), one entry for each input of the models it is for, and
+    where the data set has them ``image``, the target ([h, w, 3] uint8), and ``latent`` ([z]
+    float32). Label maps are called ``labels`` ([h, w] uint8 or int32). Pictures and maps of one
+    element have one size, and are cropped, resized and flipped together.
     """
 
     def __len__(self) -> int: ...
@@ -36,7 +39,7 @@ class Dataset(Protocol):
     """A frozen dataclass of a config (`landscapes.Landscapes`, `folders.Folder`, `tfds.Tfds`)."""
 
     def classes(self) -> tuple[str, ...]:
-        """Names of the label classes, by id; one may be ``"void"`` (it has no loss)."""
+        """Names of the label classes, by id; one may be ``"void"`` (no loss). () if none."""
         ...
 
     def open(self, split: str, size: tuple[int, int]) -> Source:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 Elements = Sequence[dict[str, Any]]
 
 
-def collate(elements: Elements, keys: Sequence[str] = ("labels",)) -> Batch:
+def collate(elements: Elements, keys: Sequence[str]) -> Batch:
     """Stacks elements of one size into a batch.
 
     Args:
@@ -26,7 +26,7 @@ def collate(elements: Elements, keys: Sequence[str] = ("labels",)) -> Batch:
         keys: which entries are the generator's inputs.
 
     Returns:
-        Batch of NumPy arrays: label maps [b, h, w] int32; pictures [b, h, w, 3] float32 in [-1, 1];
+        Batch of NumPy arrays: maps [b, h, w] int32; pictures [b, h, w, 3] float32 in [-1, 1];
         the latent [b, z] float32 or None; the target (``image``) or None.
     """
     first = elements[0]
@@ -50,10 +50,10 @@ def batches(
     size: tuple[int, int],
     batch_size: int,
     seed: int,
+    keys: Sequence[str],
     augment: Augment | None = None,
     shuffle: bool = True,
     repeat: bool = True,
-    keys: Sequence[str] = ("labels",),
     drop_remainder: bool = True,
     shard: tuple[int, int] = (0, 1),
     threads: int = 2,
@@ -68,10 +68,10 @@ def batches(
         size: (height, width) of the pictures wanted.
         batch_size: of this host.
         seed: of order and augmentation, 0 or more.
+        keys: entries that are the generator's inputs, see `collate`.
         augment: random changes, or None.
         shuffle: False keeps the source's order.
         repeat: False stops after one epoch.
-        keys: entries that are the generator's inputs, see `collate`.
         drop_remainder: False lets a last batch be smaller (only without repeat is there one).
         shard: (index, count) of this host.
         threads: that read ahead; 0 reads when asked.
@@ -98,7 +98,7 @@ def epoch(
     size: tuple[int, int],
     batch_size: int,
     *,
-    keys: Sequence[str] = ("labels",),
+    keys: Sequence[str],
     shard: tuple[int, int] = (0, 1),
     threads: int = 2,
 ) -> Iterator[tuple[list[str], Batch]]:

@@ -1,4 +1,4 @@
-"""Crops, resizes and flips a picture and its label map together.
+"""Crops, resizes and flips the pictures and maps of an element together.
 
 Sizes are (height, width). A box is (top, left, height, width) in pixels of the source; its edges
 may fall between pixels.
@@ -86,22 +86,9 @@ def resize_image(image: np.ndarray, box: Box, size: Size) -> np.ndarray:
     return np.asarray(resized)
 
 
-def crop_and_resize(
-    image: np.ndarray | None, labels: np.ndarray, box: Box, size: Size
-) -> tuple[np.ndarray | None, np.ndarray]:
-    """Cuts `box` out of both and resizes them: `resize_image` and `resize_labels`.
-
-    Args:
-        image: [h, w, 3] uint8, or None where there is no picture.
-        labels: [h, w], any integer type.
-        box: within both.
-        size: (height, width) of the results.
-
-    Returns:
-        The picture [*size, 3] uint8 (or None) and the labels [*size].
-    """
-    resized = None if image is None else resize_image(image, box, size)
-    return resized, resize_labels(labels, box, size)
+def crop_and_resize(array: np.ndarray, box: Box, size: Size) -> np.ndarray:
+    """`resize_image` of a picture [h, w, 3], `resize_labels` of a map [h, w]: [*size, ...]."""
+    return (resize_labels if array.ndim == 2 else resize_image)(array, box, size)
 
 
 def augment(
@@ -110,31 +97,51 @@ def augment(
     size: Size,
     options: Augment | None = None,
 ) -> dict[str, Any]:
-    """Brings an element of a `batch.Source` to `size`.
+    """Brings an element of a `batch.Source` to `size`: all its pictures and maps in the same way.
 
     Args:
-        element: has labels [h, w] and maybe image [h, w, 3]; it is not changed.
+        element: pictures [h, w, 3] uint8 and maps [h, w] of integers, one or more, all of one
+            size; other entries stay as they are. It is not changed.
         rng: decides crop and flip; may be None without options.
         size: (height, width) wanted.
         options: None takes the largest centred crop of the aspect of `size`.
 
     Returns:
-        A new element, its other entries as they were; the same object if nothing was to do.
+        A new element; the same object if nothing was to do.
+
+    Raises:
+        UserError: the element's pictures and maps differ in size.
     """
     if options is not None and rng is None:
         raise ValueError("augment() with options needs a random generator")
-    labels, image = element["labels"], element.get("image")
-    box: Box = centre_box(labels.shape, size)
+    planes = {k: v for k, v in element.items() if _has_pixels(v)}
+    source = _common_size(element, planes)
+    box: Box = centre_box(source, size)
     if options is not None and rng is not None:
-        box = random_box(labels.shape, size, options.min_scale, rng)
+        box = random_box(source, size, options.min_scale, rng)
     flip = options is not None and rng is not None and options.flip and rng.uniform() < 0.5
-    whole = labels.shape == tuple(size) and box == (0, 0, *size)
+    whole = source == tuple(size) and box == (0, 0, *size)
     if whole and not flip:
         return element
     if not whole:
-        image, labels = crop_and_resize(image, labels, box, size)
+        planes = {k: crop_and_resize(v, box, size) for k, v in planes.items()}
     mirror = slice(None, None, -1 if flip else None)
-    changed = {"labels": labels[:, mirror]}
-    if image is not None:
-        changed["image"] = image[:, mirror]
-    return {**element, **changed}
+    return {**element, **{k: v[:, mirror] for k, v in planes.items()}}
+
+
+def _has_pixels(value: Any) -> bool:
+    if not isinstance(value, np.ndarray):
+        return False
+    picture = value.dtype == np.uint8 and value.ndim == 3
+    return picture or (value.dtype.kind in "iu" and value.ndim == 2)
+
+
+def _common_size(element: dict[str, Any], planes: dict[str, np.ndarray]) -> Size:
+    sizes = {plane.shape[:2] for plane in planes.values()}
+    if len(sizes) != 1:
+        found = ", ".join(f"{k} {v.shape[1]}x{v.shape[0]}" for k, v in planes.items()) or "none"
+        raise UserError(
+            f"The pictures and maps of {element.get('name', 'an element')} must be of one size; "
+            f"found {found}. Let the data set cut them to the same place."
+        )
+    return sizes.pop()

@@ -29,9 +29,15 @@ class Guide(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """A staged generator: ``G = head . l_N . ... . l_1 . stem`` (FIANCEE, section 3)."""
+    """A staged generator: ``G = head . l_N . ... . l_1 . stem`` (FIANCEE, section 3).
+
+    Attributes:
+        family: the generator family.
+        remat: the backward pass recomputes what lies inside each stage; the variables are the same.
+    """
 
     family: StagedGenerator
+    remat: bool = False
 
     def setup(self) -> None:
         """Builds the family's modules at full width."""
@@ -48,9 +54,14 @@ class Backbone(nn.Module):
 
     def trunk(self, condition: PyTree, last: int, *, train: bool = False) -> Taps:
         """Features after each of the stages 1..last; nothing beyond `last` is computed."""
-        x, taps = self.stem(condition), {}
+
+        def run(module: nn.Module, *args: PyTree) -> Array:
+            return module(*args, train=train)
+
+        run = nn.remat(run) if self.remat else run
+        x, taps = run(self.stem, condition), {}
         for index, stage in enumerate(self.stages[:last], start=1):
-            x = taps[index] = stage(x, condition, train=train)
+            x = taps[index] = run(stage, x, condition)
         return taps
 
 
@@ -96,7 +107,7 @@ class Branch(nn.Module):
         return self.head(x, base)
 
     def _learnt(self, inputs: Inputs) -> Array:
-        palette = jnp.tanh(self.palette(inputs["z"]))
+        palette = jnp.tanh(self.palette(self.family.view(inputs)[1]))
         return self.family.paint(palette.reshape(-1, *self.family.palette_shape), inputs)
 
 
@@ -104,4 +115,5 @@ def _join(x: Array, features: Array | None) -> Array:
     if features is None:
         return x
     shape = (*x.shape[:3], features.shape[-1])
-    return jnp.concatenate([x, jax.image.resize(features, shape, "linear")], axis=-1)
+    resized = jax.image.resize(features, shape, "linear")
+    return jnp.concatenate([x, resized.astype(x.dtype)], axis=-1)

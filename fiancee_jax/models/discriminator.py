@@ -50,21 +50,24 @@ class Discriminator(nn.Module):
         channels: features after each encoder block; published: 128, 128, 256, 256, 512, 512.
         last: features after the last decoder block; published: 64.
         num_classes: label classes; channel 0 of the output is "fake", channel c + 1 is class c.
+        remat: the backward pass recomputes what lies inside each block; the variables are the same.
     """
 
     channels: tuple[int, ...]
     num_classes: int
     last: int = 64
+    remat: bool = False
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b h w n"]:
         """Logits [b, h, w, num_classes + 1] of pictures in [-1, 1]."""
+        down, up = (nn.remat(Down), nn.remat(Up)) if self.remat else (Down, Up)
         x, skips = image, []
         for i, features in enumerate(self.channels):
-            x = Down(features, first=i == 0, name=f"down_{i}")(x)
+            x = down(features, first=i == 0, name=f"down_{i}")(x)
             skips.append(x)
         x = skips.pop()
         for i, features in enumerate((*reversed(self.channels[:-1]), self.last)):
             inside = x if i == 0 else jnp.concatenate([skips.pop(), x], axis=-1)
-            x = Up(features, name=f"up_{i}")(inside)
+            x = up(features, name=f"up_{i}")(inside)
         return Conv(self.num_classes + 1, 1, name="last")(x)

@@ -15,6 +15,9 @@ from jaxtyping import Array, Float
 PyTree = Any
 
 GAIN = 0.02  # the gain of OASIS's xavier-normal initialisation
+MOMENTUM = 0.9  # of running batch statistics; 1 - PyTorch's 0.1
+STARTS = {"bias": 0.0, "scale": 1.0, "mean": 0.0, "var": 1.0}  # where variables begin, by name
+BASE_LIMIT = 0.97  # base pictures are clipped to this before arctanh
 
 
 def xavier_std(shape: tuple[int, ...], parts: int = 1, gain: float = GAIN) -> float:
@@ -35,9 +38,10 @@ def xavier_normal(parts: int = 1) -> Callable[..., Array]:
 def initialise(
     shapes: PyTree, rng: np.random.Generator, gain: float = GAIN, *, name: str = "", parts: int = 1
 ) -> PyTree:
-    """Fresh variables for the shapes of a module of `Conv` and ``nn.Dense``, drawn on the host.
+    """Fresh variables for the shapes of a module, drawn on the host.
 
-    The distributions of ``module.init``, which took over a minute to compile for a small model.
+    The distributions of ``module.init`` for modules of `Conv`, ``nn.Dense`` and normalisations;
+    ``module.init`` itself took over a minute to compile for a small model.
 
     Args:
         shapes: what ``jax.eval_shape(module.init, ...)`` returned.
@@ -45,6 +49,9 @@ def initialise(
         gain: of the xavier-normal kernels.
         name: name of this node in the tree.
         parts: stacked kernels in this module.
+
+    Raises:
+        ValueError: a variable has a name that is none of ``STARTS``, kernel, u and v.
     """
     if isinstance(shapes, dict):
         parts = 2 if name == "gamma_beta" else 1
@@ -57,7 +64,12 @@ def initialise(
     if name in ("u", "v"):
         x = rng.standard_normal(shape)
         return (x / np.linalg.norm(x)).astype(dtype)
-    return np.full(shape, 1.0 if name == "var" else 0.0, dtype)
+    if name not in STARTS:
+        raise ValueError(
+            f"found a variable {name!r} of shape {shape}; expected kernel, {', '.join(STARTS)}. "
+            "Only these can be drawn: give it one of these names."
+        )
+    return np.full(shape, STARTS[name], dtype)
 
 
 class Conv(nn.Module):
@@ -147,6 +159,36 @@ def average_pool(x: Float[Array, "b h w c"], factor: int = 2) -> Float[Array, "b
     """Mean over non-overlapping factor x factor cells; the sides must be divisible by it."""
     b, h, w, c = x.shape
     return x.reshape(b, h // factor, factor, w // factor, factor, c).mean((2, 4))
+
+
+def batch_norm(x: Array, train: bool, *, affine: bool = True, name: str | None = None) -> Array:
+    """Batch norm of x, inside a compact module, with the momentum that training counts on.
+
+    Keeps the dtype of x; epsilon is PyTorch's.
+    """
+    norm = nn.BatchNorm(
+        use_running_average=not train,
+        momentum=MOMENTUM,
+        epsilon=1e-5,
+        use_bias=affine,
+        use_scale=affine,
+        dtype=x.dtype,
+        name=name,
+    )
+    return norm(x)
+
+
+def to_picture(
+    x: Float[Array, "b h w 3"], base: Float[Array, "b h w 3"] | None = None
+) -> Float[Array, "b h w 3"]:
+    """``tanh(x)``, a float32 picture in [-1, 1]; on top of a base picture in [-1, 1], if given.
+
+    Where x is 0 it is the base picture, but for values beyond `BASE_LIMIT`.
+    """
+    x = x.astype(jnp.float32)
+    if base is not None:
+        x = x + jnp.arctanh(jnp.clip(base, -BASE_LIMIT, BASE_LIMIT))
+    return jnp.tanh(x)
 
 
 def leaky_relu(x: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -17,11 +18,9 @@ from fiancee_jax.classes import VOID, agreed
 from fiancee_jax.colors import class_colors
 from fiancee_jax.errors import UserError
 from fiancee_jax.models.discriminator import Discriminator
-from fiancee_jax.models.layers import Conv, average_pool, leaky_relu, upsample
+from fiancee_jax.models.layers import Conv, average_pool, leaky_relu, to_picture, upsample
 from fiancee_jax.models.spade import SpadeBlock
-from fiancee_jax.models.staged import Discriminate, Inputs
-
-BASE_LIMIT = 0.97  # base pictures are clipped to this before arctanh
+from fiancee_jax.models.staged import Discriminate, Inputs, StagedGenerator
 
 
 class Condition(NamedTuple):
@@ -38,8 +37,9 @@ class Stem(nn.Module):
     num_classes: int
 
     @nn.compact
-    def __call__(self, condition: Condition) -> Float[Array, "b h w c"]:
+    def __call__(self, condition: Condition, *, train: bool = False) -> Float[Array, "b h w c"]:
         """Returns [b, h_0, w_0, features]."""
+        del train
         return Conv(self.features, name="fc")(_segmap(condition, 0, self.num_classes))
 
 
@@ -73,10 +73,7 @@ class Head(nn.Module):
         self, x: Float[Array, "b h w c"], base: Float[Array, "b h w 3"] | None = None
     ) -> Float[Array, "b h w 3"]:
         """Returns a picture in [-1, 1]; a zero convolution returns `base` itself."""
-        y = Conv(3, name="conv_img")(leaky_relu(x))
-        if base is not None:
-            y = y + jnp.arctanh(jnp.clip(base, -BASE_LIMIT, BASE_LIMIT))
-        return jnp.tanh(y)
+        return to_picture(Conv(3, name="conv_img")(leaky_relu(x)), base)
 
 
 def _segmap(condition: Condition, level: int, num_classes: int) -> Float[Array, "b h w s"]:
@@ -88,7 +85,7 @@ def _segmap(condition: Condition, level: int, num_classes: int) -> Float[Array, 
 
 
 @dataclasses.dataclass(frozen=True)
-class Oasis:
+class Oasis(StagedGenerator):
     """Hyper-parameters of an OASIS generator and its discriminator.
 
     Attributes:
@@ -108,6 +105,15 @@ class Oasis:
     """
 
     input_names: ClassVar[tuple[str, ...]] = ("labels",)
+    layer_words: ClassVar[Mapping[str, str]] = {
+        "shared": "SPADE label convs",
+        "gamma_beta": "gamma and beta",
+        "conv_0": "block convolutions",
+        "conv_1": "block convolutions",
+        "conv_s": "block convolutions",
+        "fc": "stem",
+        "conv_img": "head",
+    }
 
     size: tuple[int, int] = (256, 256)
     classes: tuple[str, ...] = ()
@@ -180,10 +186,12 @@ class Oasis:
 
     def abstract_inputs(self, batch: int) -> Inputs:
         """Shapes of a batch: labels [b, h, w] int32 and z [b, z_dim] float32."""
-        return {
-            "labels": jax.ShapeDtypeStruct((batch, *self.size), jnp.int32),
-            "z": jax.ShapeDtypeStruct((batch, self.z_dim), jnp.float32),
-        }
+        labels = jax.ShapeDtypeStruct((batch, *self.size), jnp.int32)
+        return {"labels": labels, **super().abstract_inputs(batch)}
+
+    def picture_size(self, inputs: Inputs) -> tuple[int, int]:
+        """That of the label maps."""
+        return inputs["labels"].shape[1:3]
 
     # --- guides ---------------------------------------------------------------------------
     @property
@@ -241,12 +249,8 @@ class Oasis:
 
     # --- host side ------------------------------------------------------------------------
     def with_classes(self, classes: tuple[str, ...]) -> Oasis:
-        """Resolved for a data set: it must have the same names, or give names to unnamed classes."""
+        """Resolved for a data set: it has the same names, or gives names to unnamed classes."""
         return dataclasses.replace(self, classes=agreed(self.classes, classes))
-
-    def with_size(self, size: tuple[int, int]) -> Oasis:
-        """The same networks for another picture size."""
-        return dataclasses.replace(self, size=size)
 
     def check(self) -> None:
         """Raises UserError if sizes, channels and blocks do not fit together."""

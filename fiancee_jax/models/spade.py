@@ -6,13 +6,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fiancee_jax.models.layers import Conv, leaky_relu
+from fiancee_jax.models.layers import Conv, batch_norm, leaky_relu
 
 
 class Spade(nn.Module):
     """Spatially adaptive normalisation: ``n * (1 + gamma(seg)) + beta(seg)``.
 
-    n is the batch norm of x without affine (momentum and epsilon are PyTorch's 0.1 and 1e-5).
+    n is the batch norm of x without affine.
     """
 
     hidden: int
@@ -22,14 +22,7 @@ class Spade(nn.Module):
         self, x: Float[Array, "b h w c"], seg: Float[Array, "b h w s"], *, train: bool
     ) -> Float[Array, "b h w c"]:
         """Normalises x and modulates it by the map `seg` of the same height and width."""
-        n = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            use_bias=False,
-            use_scale=False,
-            name="norm",
-        )(x)
+        n = batch_norm(x, train, affine=False, name="norm")
         a = nn.relu(Conv(self.hidden, name="shared")(seg))
         gamma, beta = jnp.split(Conv(2 * x.shape[-1], parts=2, name="gamma_beta")(a), 2, axis=-1)
         return n * (1 + gamma) + beta

@@ -2,138 +2,221 @@
 
 A family is a frozen dataclass of hyper-parameters (its part of a config) whose methods build linen
 modules and pure functions. Training, routing and inference know a generator only through these
-words; a new family is one new file beside `oasis`.
+words; a new family is one new file beside `dcgan`, see docs/adding-a-generator.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
+
+from fiancee_jax.errors import UserError
 
 PyTree = Any
 Inputs = dict[str, Any]  # what one generator call is given, by name; "z" among it
 Discriminate = Callable[[Array], Array]  # pictures -> logits, with parameters already bound
 
+CELLS = 8  # the default palette: the picture's colours on a grid of 8 x 8 cells
 
-class StagedGenerator(Protocol):
-    """A generator family. Stages are numbered 1..num_stages; exit n means "all of them"."""
 
-    input_names: ClassVar[tuple[str, ...]]  # the fields of a data set's elements that are inputs
+@dataclasses.dataclass(frozen=True)
+class StagedGenerator(abc.ABC):
+    """A generator family. Stages are numbered 1..num_stages; exit n means "all of them".
 
+    What is abstract every family must say; the rest has a default that suits a family whose only
+    input is z. All fields have defaults. Modules may keep the collections ``params``,
+    ``batch_stats`` (by `layers.batch_norm`) and ``spectral`` (by `layers.Conv`); parameters are
+    called kernel, bias or scale, which is what `layers.initialise` knows how to draw.
+
+    Attributes:
+        input_names: the entries of a data set's elements that are inputs; a batch of input `name`
+            is ``inputs[name]``, samples along its first axis. z is not among them.
+        size: (height, width) of the pictures it is trained for, pixels.
+        layer_words: name of a layer's module -> what tables of cost call it; its own if absent.
+    """
+
+    input_names: ClassVar[tuple[str, ...]] = ()
+    layer_words: ClassVar[Mapping[str, str]] = {}
+
+    size: tuple[int, int] = (64, 64)
+
+    # --- networks -------------------------------------------------------------------------
     @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the pictures it is trained for, pixels."""
-        ...
-
-    @property
+    @abc.abstractmethod
     def num_stages(self) -> int:
-        """How many stages there are."""
-        ...
+        """How many stages there are, 2 or more: exits tap the stages before the last."""
 
     @property
     def latent_dim(self) -> int:
-        """Length of z."""
-        ...
+        """Length of z; 0 for a family whose pictures depend on its inputs alone."""
+        return 0
 
-    # --- networks -------------------------------------------------------------------------
+    def condition(self, inputs: Inputs) -> PyTree:
+        """What stem and stages look at, prepared once for each call, without parameters.
+
+        Training in bfloat16 casts its floating-point arrays; every module keeps the dtype that it
+        is given (`layers.Conv` and `layers.batch_norm` do), and heads return float32.
+        """
+        return inputs
+
+    @abc.abstractmethod
     def stem(self) -> nn.Module:
-        """Module (condition) -> features [b, h, w, c]."""
-        ...
+        """Module (condition, *, train) -> features [b, h_0, w_0, c].
 
+        Work that all exits share, however heavy, belongs here (or into the first stages).
+        """
+
+    @abc.abstractmethod
     def stage(self, index: int, *, width: float = 1.0) -> nn.Module:
         """Module (x, condition, *, train) -> x, stage `index`, its channels scaled by `width`.
 
         The number of input channels is whatever it is given. At a width below 1 it is light: no
         spectral norm, hidden channels scaled too.
         """
-        ...
 
+    @abc.abstractmethod
     def head(self) -> nn.Module:
         """Module (x, base=None) -> picture [b, h, w, 3] in [-1, 1].
 
-        `base` is a picture in [-1, 1] that is added before the last activation.
+        `base` is a picture in [-1, 1] that is added before the last activation: a head whose
+        parameters are all 0 returns it (see `layers.to_picture`).
         """
-        ...
 
+    @abc.abstractmethod
     def features(self, stage: int, width: float = 1.0) -> int:
         """Channels after `stage` (0 = after the stem)."""
-        ...
 
+    @abc.abstractmethod
     def stage_factor(self, stage: int) -> int:
         """Size of the picture divided by the size of the features after `stage`."""
-        ...
-
-    def condition(self, inputs: Inputs) -> PyTree:
-        """What stem and stages look at, prepared once for each call."""
-        ...
 
     def abstract_inputs(self, batch: int) -> Inputs:
-        """Shapes of a batch of inputs, z included, as `jax.ShapeDtypeStruct`."""
-        ...
+        """Shapes of a batch of inputs, z [batch, latent_dim] included, as `jax.ShapeDtypeStruct`.
+
+        A family with inputs adds them, at the size of its field `size`.
+        """
+        return {"z": jax.ShapeDtypeStruct((batch, self.latent_dim), jnp.float32)}
+
+    def picture_size(self, inputs: Inputs) -> tuple[int, int]:
+        """(height, width) of the pictures made of these inputs; other than `size` if it may be."""
+        del inputs
+        return self.size
 
     # --- guides ---------------------------------------------------------------------------
     @property
     def palette_shape(self) -> tuple[int, int]:
         """Shape (k, 3) of the colours that summarise one picture."""
-        ...
+        return CELLS * CELLS, 3
 
     def summarise(
         self, images: Float[Array, "b h w 3"], inputs: Inputs
     ) -> tuple[Float[Array, "b k 3"], Float[Array, "b k"]]:
         """Mean colour of each part of the pictures, and each part's share of the pixels."""
-        ...
+        del inputs
+        parts = self.palette_shape[0]
+        coarse = jax.image.resize(images, (len(images), CELLS, CELLS, 3), "linear")
+        return coarse.reshape(-1, parts, 3), jnp.full((len(images), parts), 1 / parts)
 
     def paint(self, palette: Float[Array, "b k 3"], inputs: Inputs) -> Float[Array, "b h w 3"]:
-        """The base picture: every pixel takes its part's colour."""
-        ...
+        """The base picture: every pixel takes its part's colour (here: smoothly enlarged)."""
+        coarse = palette.reshape(-1, CELLS, CELLS, 3)
+        return jax.image.resize(coarse, (len(coarse), *self.picture_size(inputs), 3), "linear")
 
     # --- predictor ------------------------------------------------------------------------
     def view(self, inputs: Inputs) -> tuple[Float[Array, "b h w c"], Float[Array, "b d"]]:
-        """A coarse grid and a vector: all that the predictor may see, before any stage has run."""
-        ...
+        """A coarse grid and a vector: all that the predictor may see, before any stage has run.
+
+        The grid lies in [0, 1] (class shares, or a small picture); here it is constant. The vector,
+        d >= 1, says what the input is as a whole (here z): guide banks are searched by it.
+        """
+        return jnp.ones((len(inputs["z"]), 1, 1, 1)), inputs["z"]
 
     # --- adversary ------------------------------------------------------------------------
+    @abc.abstractmethod
     def discriminator(self) -> nn.Module:
-        """Module (picture) -> logits, for the two losses below."""
-        ...
+        """Module (picture [b, h, w, 3]) -> logits of any shape, for the two losses below.
 
+        It keeps the dtype of the pictures. If it has a field `remat`, that asks it to recompute its
+        blocks in the backward pass; without one it is recomputed as a whole.
+        """
+
+    @abc.abstractmethod
     def generator_loss(
         self, discriminate: Discriminate, fake: Array, inputs: Inputs
     ) -> Float[Array, ""]:
         """What the generator minimises to pass for real."""
-        ...
 
+    @abc.abstractmethod
     def discriminator_losses(
         self, discriminate: Discriminate, fake: Array, real: Array, inputs: Inputs, key: Array
     ) -> dict[str, Array]:
         """Terms of the discriminator's loss, already weighted: their sum is minimised."""
-        ...
 
     # --- host side ------------------------------------------------------------------------
-    def with_classes(self, classes: tuple[str, ...]) -> StagedGenerator:
-        """The family resolved for a data set's class names (a no-op where there are none)."""
-        ...
+    def with_classes(self, classes: tuple[str, ...]) -> Self:
+        """The family resolved for a data set's class names (here: they do not matter)."""
+        del classes
+        return self
 
-    def with_size(self, size: tuple[int, int]) -> StagedGenerator:
+    def with_size(self, size: tuple[int, int]) -> Self:
         """The same networks for pictures of another size (for counting their cost)."""
-        ...
+        return dataclasses.replace(self, size=tuple(size))
 
     def check(self) -> None:
         """Raises UserError if these hyper-parameters cannot work together."""
-        ...
+        return
 
     def check_inputs(self, inputs: Any) -> Inputs:
-        """Host check of what a caller gives; a bare array is taken as the first input.
+        """Host check of what a caller gives; a bare array is taken as the only input.
+
+        Here: arrays of the shapes of `abstract_inputs`, of one batch size, without NaN. A family
+        without inputs is never asked. What else is in the dict stays in it.
 
         Raises:
             UserError: wrong rank, size, dtype or values out of range.
         """
-        ...
+        given = inputs if isinstance(inputs, dict) else {self.input_names[0]: inputs}
+        absent = [name for name in self.input_names if name not in given]
+        if absent:
+            raise UserError(f"the input {absent[0]!r} is missing; found {sorted(given) or 'none'}.")
+        wanted = self.abstract_inputs(1)
+        checked = {name: _checked(name, given[name], wanted[name]) for name in self.input_names}
+        if len({len(value) for value in checked.values()}) > 1:
+            counts = ", ".join(f"{len(value)} {name}" for name, value in checked.items())
+            raise UserError(f"inputs must be one of each for every picture; found {counts}.")
+        return {**given, **checked}
 
-    def picture_of_inputs(self, inputs: Inputs) -> np.ndarray:
-        """The inputs as something to look at, [b, h, w, 3] uint8, for grids and reports."""
-        ...
+    def picture_of_inputs(self, inputs: Inputs) -> np.ndarray | None:
+        """The inputs as something to look at, [b, h, w, 3] uint8; None if there is nothing."""
+        del inputs
+        return None
+
+
+def _checked(name: str, value: Any, wanted: jax.ShapeDtypeStruct) -> Array:
+    """`value` as an array of the shape and dtype of `wanted`, but for its batch size."""
+    found = value if isinstance(value, jax.Array) else np.asarray(value)
+    kind = np.integer if np.issubdtype(wanted.dtype, np.integer) else np.number
+    shape, known = tuple(found.shape), np.issubdtype(found.dtype, kind)
+    if (
+        len(shape) != len(wanted.shape)
+        or shape[1:] != wanted.shape[1:]
+        or not shape[0]
+        or not known
+    ):
+        expected = ", ".join(["batch", *map(str, wanted.shape[1:])])
+        raise UserError(
+            f"{name} must be {wanted.dtype} of shape [{expected}]; found {found.dtype} of shape "
+            f"{list(shape)}. A single one needs {name}[None]."
+        )
+    if not isinstance(found, Tracer) and not np.isfinite(np.asarray(found)).all():
+        raise UserError(f"{name} holds values that are not finite.")
+    return jnp.asarray(found, wanted.dtype)

@@ -22,6 +22,7 @@ from fiancee_jax.models.layers import initialise, power_iteration
 from fiancee_jax.models.staged import Inputs
 from fiancee_jax.routing import menu
 from fiancee_jax.training import backbone, measure, preview
+from fiancee_jax.training.adversarial import batch_size, discriminate, discriminator_terms
 from fiancee_jax.training.log import Metrics, mean
 from fiancee_jax.training.loop import State, fit
 from fiancee_jax.training.workspace import Workspace
@@ -61,6 +62,7 @@ def with_discriminator(phase: BranchesPhase, state: State, trained: State) -> St
 
 def make_step(model: MultiExit, phase: BranchesPhase) -> Any:
     """The jitted step (state, frozen, batch, key, net) -> (state, metrics); donates the state."""
+    model = dataclasses.replace(model, dtype=phase.precision)
     return jax.jit(functools.partial(train_step, model, phase), donate_argnums=0)
 
 
@@ -75,8 +77,8 @@ def train_step(
 ) -> tuple[State, Metrics]:
     """One update of the chosen branches; the trunk runs once, without gradients."""
     k_z, k_exits, k_mix = jax.random.split(key, 3)
-    size = jax.tree.leaves(batch.inputs)[0].shape[0]
-    inputs = {**batch.inputs, "z": jax.random.normal(k_z, (size, model.family.latent_dim))}
+    z = jax.random.normal(k_z, (batch_size(batch), model.family.latent_dim))
+    inputs = {**batch.inputs, "z": z}
     target, taps = model.full(frozen, inputs)
     context = (inputs, taps, model.guide(frozen, inputs, taps), target)
     chosen = choose(k_exits, len(model.exits), phase.exits_per_step)
@@ -117,7 +119,7 @@ def _critic(model: MultiExit, state: State) -> Any:
     """The discriminator with its current weights, or None where it is not trained."""
     if "d_params" not in state:
         return None
-    return backbone.discriminate(model, state["d_params"], [state["d_spectral"]])
+    return discriminate(model, state["d_params"], [state["d_spectral"]])
 
 
 def _update(
@@ -137,12 +139,13 @@ def _update(
         picture, changed = model.branch(exit).apply(
             {**branch, "params": params},
             taps[exit.tap],
-            model.family.condition(inputs),
+            model.condition(inputs),
             inputs,
             guide,
             train=True,
             mutable=["batch_stats"],
         )
+        picture = picture.astype(jnp.float32)  # pyright: ignore[reportAttributeAccessIssue]
         terms = {
             "l1": jnp.mean(losses.l1(picture, target)),  # pyright: ignore[reportArgumentType]
             "lpips": jnp.mean(lpips.distance(net, picture, target)),  # pyright: ignore[reportArgumentType]
@@ -151,12 +154,12 @@ def _update(
         if critic is not None:
             terms["adv"] = model.family.generator_loss(critic, picture, inputs)  # pyright: ignore[reportArgumentType]
             total = total + phase.adversarial * terms["adv"]
-        return total, (picture, changed["batch_stats"], terms)
+        return total, (picture, changed, terms)
 
-    grad, (picture, stats, terms) = jax.grad(loss, has_aux=True)(branch["params"])
+    grad, (picture, changed, terms) = jax.grad(loss, has_aux=True)(branch["params"])
     step, opt = optimizer(phase).update(grad, opt)
     params = optax.apply_updates(branch["params"], step)
-    return {"params": params, "batch_stats": stats}, opt, picture, terms
+    return {**branch, "params": params, **changed}, opt, picture, terms
 
 
 def _skip(target: Array, branch: Any, opt: Any) -> tuple[Any, Any, Array, dict[str, Array]]:
@@ -175,8 +178,8 @@ def _update_critic(
     spectral = power_iteration(state["d_params"], state["d_spectral"])
 
     def loss(params: Any) -> Any:
-        logits = backbone.discriminate(model, params, [spectral])
-        return backbone.discriminator_terms(model, logits, fake, batch._replace(inputs=inputs), key)
+        logits = discriminate(model, params, [spectral])
+        return discriminator_terms(model, logits, fake, batch._replace(inputs=inputs), key)
 
     grad, terms = jax.grad(loss, has_aux=True)(state["d_params"])
     step, opt = optax.adam(phase.lr_d, 0.0, 0.999).update(grad, state["opt_d"])

@@ -81,17 +81,34 @@ def has_predecessors(
                 )
 
 
+def has_discriminator(
+    workdir: pathlib.Path, config: Config, store: checkpoint.Store, due: Sequence[str]
+) -> None:
+    """What trains on adversarially has a discriminator: an import may have none."""
+    if "backbone" in due or store.latest("backbone") is None:
+        adversarial = "the backbone cannot train on" if store.latest("backbone") else ""
+    else:
+        weight = config.branches.adversarial if "branches" in due else 0
+        adversarial = f"branches.adversarial is {weight:g}" if weight else ""
+    if adversarial and store.extra("backbone").get("discriminator") is False:
+        raise UserError(
+            f"{adversarial}, but {workdir} was imported without a discriminator. Import it again "
+            "with one: python -m fiancee_jax convert oasis G.pth --discriminator D.pth --out DIR"
+        )
+
+
 def batches_split(config: Config, due: Sequence[str]) -> None:
-    """Batches can be divided among the devices."""
-    devices = jax.device_count()
-    sizes = {"backbone": config.backbone.batch_size}
-    sizes |= {phase: config.branches.batch_size for phase in ("branches", "predictor")}
-    for phase, size in sizes.items():
-        if phase in due and size % devices:
+    """Batches, and the micro-batches of accumulated gradients, can be divided among the devices."""
+    devices, parts = jax.device_count(), config.backbone.accumulate
+    sizes = {"backbone": (config.backbone.batch_size, parts)}
+    sizes |= {phase: (config.branches.batch_size, 1) for phase in ("branches", "predictor")}
+    for phase, (size, parts) in sizes.items():
+        if phase in due and size % (devices * parts):
             field = "backbone" if phase == "backbone" else "branches"
+            micro = f" in {parts} micro-batches (backbone.accumulate)" if parts > 1 else ""
             raise UserError(
-                f"{field}.batch_size is {size}, which cannot be split over {devices} devices. "
-                f"Take a multiple of {devices}."
+                f"{field}.batch_size is {size}, which cannot be split{micro} over {devices} "
+                f"devices. Take a multiple of {devices * parts}."
             )
 
 

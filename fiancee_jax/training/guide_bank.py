@@ -15,7 +15,7 @@ from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models.staged import Inputs
 from fiancee_jax.training.workspace import Workspace, host
 
-MAPS = 4  # label maps that share one z, so that most classes are seen with it
+MAPS = 4  # inputs that share one z, so that most parts (of OASIS: classes) are seen with it
 BATCH = 32
 
 
@@ -30,7 +30,9 @@ def run(work: Workspace) -> None:
     """Builds the bank and saves it; a form without a bank saves an empty one."""
     form, model = work.config.guides, work.model
     bank: guides.Bank = {}
-    maps = MAPS if form.form == "palette" else 1
+    # Palettes are of several inputs at one z, where there are both.
+    several = form.form == "palette" and model.family.input_names and model.family.latent_dim
+    maps = MAPS if several else 1
     if form.form in ("palette", "patch", "image"):
         bank = guides.build(form, _records(work, maps), maps)
     size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(bank))

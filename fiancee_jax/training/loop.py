@@ -51,7 +51,9 @@ def fit(
     first = work.store.latest(phase) or 0
     if first:
         state = work.store.train(phase, state)
-        loader.set_state(work.store.extra(phase)["loader"])
+        place = work.store.extra(phase).get("loader")
+        if place is not None:  # an imported model has seen none of this data
+            loader.set_state(place)
         work.log.say(f"{phase}: continuing from step {first}")
     options, history = work.config.logging, []
     work.log.begin(phase, first, steps)

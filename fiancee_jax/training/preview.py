@@ -20,7 +20,7 @@ Preview = Callable[[Any, int], None]
 
 
 def backbone(work: Workspace) -> Preview:
-    """Draws label map, photo and the backbone's picture."""
+    """Draws input, real picture and the backbone's picture."""
     batch, inputs = _inputs(work)
     number = work.model.num_exits
 
@@ -32,7 +32,7 @@ def backbone(work: Workspace) -> Preview:
 
 
 def branches(work: Workspace, frozen: Variables) -> Preview:
-    """Draws label map and the picture of every exit."""
+    """Draws input and the picture of every exit."""
     batch, inputs = _inputs(work)
     batch = batch._replace(target=None)
     names = [*(e.name for e in work.model.exits), "backbone"]
@@ -52,7 +52,8 @@ def _inputs(work: Workspace) -> tuple[Batch, Any]:
     source = work.source("report")
     rows = np.linspace(0, len(source) - 1, ROWS).astype(int)
     size = work.config.model.size
-    batch = collate([augment(source[int(i)], None, size) for i in rows])
+    elements = [augment(source[int(i)], None, size) for i in rows]
+    batch = collate(elements, work.model.family.input_names)
     z = jax.random.normal(work.key("preview", 0), (ROWS, work.model.family.latent_dim))
     if work.config.backbone.own_latent > 0 and batch.latent is not None:
         z = batch.latent
@@ -64,7 +65,10 @@ def _save(
 ) -> None:
     if jax.process_index() != 0:
         return
-    columns = {"input": work.model.family.picture_of_inputs(batch.inputs)}
+    columns: dict[str, np.ndarray] = {}
+    shown = work.model.family.picture_of_inputs(batch.inputs)
+    if shown is not None:
+        columns["input"] = shown
     if batch.target is not None:
         columns["real"] = to_uint8(batch.target)
     columns |= {name: to_uint8(images) for name, images in pictures.items()}

@@ -59,6 +59,7 @@ def train(
     if old is not None:
         checks.fits_workdir(workdir, old, config, store, chosen if rerun else [])
     checks.has_predecessors(workdir, config, store, due)
+    checks.has_discriminator(workdir, config, store, [] if rerun else due)
     checks.batches_split(config, due)
     checks.make_writable(workdir)
     sources = checks.open_data(config, due)
