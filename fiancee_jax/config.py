@@ -40,11 +40,12 @@ class Guides:
     """The guide bank (FIANCEE, section 3.2).
 
     Attributes:
-        form: what a guide is. ``palette``: class colours of the nearest entries, painted and added
-            before the last activation. ``patch``: pictures of the nearest trunk cells, stitched and
-            concatenated. ``image``: the nearest entry's whole picture, reduced, concatenated.
-            ``zeros``: zeros concatenated (the control of equal cost). ``learnt``: a palette that
-            the branch computes from z itself (the control without a bank). ``none``: no guide.
+        form: what a guide is. ``palette``: the colours of the picture's parts (OASIS: classes) in
+            the nearest entries, painted and added before the last activation. ``patch``: pictures
+            of the nearest trunk cells, stitched and concatenated. ``image``: the nearest entry's
+            whole picture, reduced, concatenated. ``zeros``: zeros concatenated (the control of
+            equal cost). ``learnt``: a palette that the branch computes from the family's vector
+            (OASIS: z) itself (the control without a bank). ``none``: no guide.
         size: entries in the bank.
         neighbours: nearest entries that a palette averages.
         inject: concatenated guides enter at the branch's ``input`` or at ``every`` light stage.

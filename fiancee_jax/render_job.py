@@ -193,7 +193,9 @@ def write_picture(
     if shown:
         step = math.ceil(max(batch.size) / THUMBNAIL)
         labels = {"labels": batch.labels[row : row + 1, ::step, ::step]}
-        _write_png(out / "_labels" / name, job.renderer.model.family.picture_of_inputs(labels)[0])
+        pixels = job.renderer.model.family.picture_of_inputs(labels)
+        if pixels is not None:
+            _write_png(out / "_labels" / name, pixels[0])
 
 
 def _write_png(path: pathlib.Path, pixels: np.ndarray) -> None:
