@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Literal
@@ -68,11 +69,13 @@ def convert(
         config=config,
     )
     print("\n".join(model.notes), flush=True)
+    already, name = model.is_saved_in(out), shlex.quote(str(out))
     written = model.save(out)
+    said = "holds this import already: left as it is" if already else "config.json, checkpoints/"
     print(
-        f"wrote {written}: config.json, checkpoints/\n"
-        f"render: python infer.py --model {out} --labels DIR --out DIR --exit full\n"
-        f"go on:  python train.py {out} --phases guides branches predictor --data.root DIR"
+        f"{'found' if already else 'wrote'} {written}: {said}\n"
+        f"render: python infer.py --model {name} --labels DIR --out DIR --exit full\n"
+        f"go on:  python train.py {name} --phases guides branches predictor --data.root DIR"
     )
 
 

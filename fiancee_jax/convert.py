@@ -8,10 +8,14 @@ predictor --data.root ...`` gives it early exits.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import os
 import pathlib
+import shutil
+import tempfile
 from typing import Any
 
 import jax
@@ -20,7 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fiancee_jax import checkpoint
-from fiancee_jax.classes import unnamed
+from fiancee_jax.classes import is_unnamed, unnamed
 from fiancee_jax.config import Config, check_config, load_config, read_config, write_config
 from fiancee_jax.data import Folder
 from fiancee_jax.errors import UserError
@@ -34,6 +38,7 @@ from fiancee_jax.weights import PathLike, read_weights
 
 CONFIG = "oasis_ade20k"  # whose exits, guides and phases an import takes, unless told otherwise
 Z_DIM = 64  # as published, where neither a discriminator nor a flag tells
+ROLES = ("generator", "discriminator")
 STEP = 1  # an import is saved as a backbone that was trained for one step
 
 
@@ -45,7 +50,7 @@ class Imported:
         config: as it is written into the workdir.
         generator: {params, batch_stats, spectral} as in the file.
         discriminator: {params, spectral}, or None.
-        source: the files and their SHA-256.
+        source: SHA-256 of each file, by its role.
         notes: what was found and what was assumed, a line each.
     """
 
@@ -71,19 +76,30 @@ class Imported:
         """The discriminator's logits [b, h, w, classes + 1] of pictures in [-1, 1].
 
         Raises:
-            UserError: no discriminator was imported.
+            UserError: no discriminator was imported, or the pictures have another shape.
         """
         if self.discriminator is None:
             raise UserError("no discriminator was imported; give discriminator=D.pth.")
+        divisor = 2 ** len(self.config.model.discriminator_channels)
+        shape = np.shape(images)
+        if len(shape) != 4 or shape[3] != 3 or any(s == 0 or s % divisor for s in shape[1:3]):
+            raise UserError(
+                f"pictures must have shape [batch, height, width, 3] with sides divisible by "
+                f"{divisor}; found {list(shape)}."
+            )
         return self.config.model.discriminator().apply(self.discriminator, jnp.asarray(images))
 
     def save(self, out: PathLike) -> pathlib.Path:
-        """Writes the workdir `out`; all of it or nothing.
+        """Writes the workdir `out`, all of it or nothing; one that holds this import is left as is.
 
         Raises:
-            UserError: `out` holds anything but this import.
+            UserError: `out` holds anything else, or cannot be written.
         """
         return _save(self, pathlib.Path(out).expanduser().resolve())
+
+    def is_saved_in(self, out: PathLike) -> bool:
+        """Whether `out` is a workdir of this very import, perhaps trained further."""
+        return _holds(pathlib.Path(out).expanduser().resolve(), self)
 
 
 def import_oasis(
@@ -117,6 +133,7 @@ def import_oasis(
         UserError: unreadable files, another architecture, missing, left-over or misshapen tensors,
             values that are not finite, or numbers that contradict each other.
     """
+    _check_options(z_dim, num_classes, size, classes)
     tensors = _read(path)
     if published.is_discriminator(tensors) and not published.is_generator(tensors):
         raise UserError(f"{path} holds a discriminator; give the generator first.")
@@ -127,22 +144,39 @@ def import_oasis(
     told = num_classes if classes is None else _agree("classes", num_classes, len(classes))
     if critic is not None:
         family, count = _with_discriminator(discriminator, critic, family, notes)
-        told = _agree("the discriminator's classes", told, count)
-    told, z_dim = _split(path, total, told, z_dim, notes)
+        told = _agree(f"{discriminator}: its classes", told, count)
+    told, z_dim = _split(f"{path}", total, told, z_dim, notes)
     names = unnamed(told) if classes is None else tuple(classes)
     family = _sized(dataclasses.replace(family, z_dim=z_dim, classes=names), size, notes)
     if critic is None:
         family = _poolable(family)
     phase = dataclasses.replace(base.backbone, steps=STEP)
     new = dataclasses.replace(base, name="imported", model=family, backbone=phase)
-    check_config(new)
+    _said(path, check_config, new)
     return Imported(
         new,
         _said(path, published.generator, tensors, family),
         None if critic is None else _said(discriminator, published.discriminator, critic, family),
-        {str(p): _sha256(p) for p in (path, discriminator) if p is not None},
+        {k: _sha256(p) for k, p in zip(ROLES, (path, discriminator), strict=True) if p is not None},
         tuple(notes),
     )
+
+
+def _check_options(
+    z_dim: Any, num_classes: Any, size: Any, classes: tuple[str, ...] | None
+) -> None:
+    """Raises UserError for what is wrong with any file."""
+    for name, value in (("z_dim", z_dim), ("num_classes", num_classes)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UserError(f"{name} is {value!r}; it must be a whole number, 1 or more.")
+    if size is not None and (
+        not isinstance(size, tuple | list)
+        or len(size) != 2
+        or not all(isinstance(side, int) for side in size)
+    ):
+        raise UserError(f"size is {size!r}; it must be two whole numbers, (height, width).")
+    if classes is not None and (isinstance(classes, str) or len(set(classes)) != len(classes)):
+        raise UserError(f"classes are {classes!r}; they must be different names, by id.")
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -150,7 +184,7 @@ def _read(path: PathLike) -> dict[str, np.ndarray]:
     found = read_weights(path)
     if not isinstance(found, dict) or not all(isinstance(x, np.ndarray) for x in found.values()):
         raise UserError(f"{path}: expected a state dict (tensors by name), found nested data.")
-    return published.canonical(found)
+    return _said(path, published.canonical, found)
 
 
 def _said(path: PathLike | None, function: Any, *args: Any) -> Any:
@@ -193,7 +227,7 @@ def _sized(family: Oasis, size: tuple[int, int] | None, notes: list[str]) -> Oas
 
 
 def _split(
-    path: PathLike, total: int, count: int | None, z_dim: int | None, notes: list[str]
+    path: str, total: int, count: int | None, z_dim: int | None, notes: list[str]
 ) -> tuple[int, int]:
     """(classes, z_dim) that make up the generator's input channels."""
     if z_dim is None:
@@ -211,9 +245,9 @@ def _split(
         )
     if count < 2 or z_dim < 1:
         raise UserError(
-            f"{path}: the generator takes classes + z_dim = {total} channels; z_dim {z_dim} leaves "
-            f"{count} classes. There must be at least 2 classes, and z must have a length. Give "
-            "--discriminator, --num-classes or --z-dim."
+            f"{path}: the generator takes classes + z_dim = {total} channels, and z_dim {z_dim} "
+            f"leaves {count} classes. There must be at least 2 classes and a z: give the "
+            "discriminator of this generator, or the right --num-classes or --z-dim."
         )
     notes.append(f"{count} classes, z_dim {z_dim}")
     return count, z_dim
@@ -234,37 +268,50 @@ def _sha256(path: PathLike) -> str:
 
 # --- writing ------------------------------------------------------------------------------------
 def _save(model: Imported, out: pathlib.Path) -> pathlib.Path:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if _holds(out, model):
-            return out
-        raise UserError(f"{out} is not empty, and not this import. Choose another --out.")
-    partial = out.with_name(f".{out.name}.partial")
+    partial: pathlib.Path | None = None
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        write_config(model.config, partial)
-        store = checkpoint.Store(partial)
-        critic = model.discriminator is not None
-        extra = {"finished": True, "imported": model.source, "discriminator": critic}
-        variables = model.renderer.variables["backbone"]
-        store.save("backbone", STEP, model=variables, train=_train_state(model), extra=extra)
-        store.close()
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            if _holds(out, model):
+                return out
+            raise UserError(f"{out} is not empty, and not this import. Choose another --out.")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name[:50]}.", dir=out.parent))
+        _write(model, partial)
+        partial.chmod(0o755)  # mkdtemp's is for its owner only
         partial.replace(out)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}.") from None
+    except UserError:
+        raise
+    except Exception as error:  # Orbax raises what it likes where a disk is full
+        reason = getattr(error, "strerror", None) or str(error)[:200] or type(error).__name__
+        raise UserError(f"cannot write {out}: {reason}. Nothing was written.") from error
+    finally:
+        if partial is not None and partial.exists():
+            shutil.rmtree(partial, ignore_errors=True)
     return out
 
 
+def _write(model: Imported, folder: pathlib.Path) -> None:
+    write_config(model.config, folder)
+    extra = {
+        "finished": True,
+        "imported": model.source,
+        "discriminator": model.discriminator is not None,
+    }
+    variables, store = model.renderer.variables["backbone"], checkpoint.Store(folder)
+    store.save("backbone", STEP, model=variables, train=_train_state(model), extra=extra)
+    store.close()
+
+
 def _holds(out: pathlib.Path, model: Imported) -> bool:
-    """Whether `out` is this very import, perhaps trained further."""
-    if not (out / "config.json").is_file():
+    """Whether `out` is this very import; a data set may have named its classes since."""
+    if not os.path.isfile(out / "config.json"):
         return False
-    store = checkpoint.Store(out)
-    try:
-        same_net = read_config(out).model == model.config.model
+    own, found = model.config.model, read_config(out).model
+    if is_unnamed(own.classes) and len(getattr(found, "classes", ())) == len(own.classes):
+        own = dataclasses.replace(own, classes=found.classes)
+    with contextlib.closing(checkpoint.Store(out)) as store:
         known = store.latest("backbone") is not None
-        return same_net and known and store.extra("backbone").get("imported") == model.source
-    finally:
-        store.close()
+        return own == found and known and store.extra("backbone").get("imported") == model.source
 
 
 def _train_state(model: Imported) -> Any:

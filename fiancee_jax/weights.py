@@ -125,17 +125,27 @@ def read_safetensors(path: PathLike) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: found {_kind(path)}; expected a .safetensors file.")
     try:
         found = safetensors.deserialize(Path(path).read_bytes())
+        _check_dtypes(path, {spec["dtype"] for _, spec in found})
         return {name: _tensor(spec) for name, spec in found}
+    except UserError:
+        raise
     except Exception as error:
         raise _broken(path, "a whole .safetensors file", error) from error
+
+
+def _check_dtypes(path: PathLike, found: set[str]) -> None:
+    unknown = sorted(found - {*_SAFETENSORS_DTYPES, "BF16"})
+    if unknown:
+        raise UserError(
+            f"{path}: found values of type {', '.join(unknown)}; expected one of BF16, "
+            f"{', '.join(_SAFETENSORS_DTYPES)}. Convert them to F32 and save again."
+        )
 
 
 def _tensor(spec: Any) -> np.ndarray:
     if spec["dtype"] == "BF16":  # the upper half of a float32
         halves = np.frombuffer(spec["data"], "<u2").astype(np.uint32)
         return (halves << 16).view(np.float32).reshape(spec["shape"])
-    if spec["dtype"] not in _SAFETENSORS_DTYPES:
-        raise ValueError(f"it holds {spec['dtype']} values, which NumPy does not know")
     dtype = np.dtype(_SAFETENSORS_DTYPES[spec["dtype"]])
     return np.frombuffer(spec["data"], dtype).reshape(spec["shape"])
 
@@ -151,7 +161,7 @@ def read_legacy_torch(path: PathLike) -> dict[str, np.ndarray]:
     except ImportError:
         raise UserError(
             f"{path}: found {_LEGACY}; only torch itself reads these. Install it (pip install "
-            "'fiancee-jax[torch]', or pip install torch) and run this again; or load the file in "
+            "torch) and run this again; or load the file in "
             "torch elsewhere and torch.save it again, which writes the newer zip format."
         ) from None
     try:
@@ -253,6 +263,7 @@ _KINDS = {  # first bytes -> what the file is
     b"\x93NUMPY": "a single .npy array (save named arrays as .npz)",
     b"\x89HDF": "an HDF5 file (convert it to .npz)",
     b"<": "a web page (a failed download?)",
+    b"version https://git-lfs": "a Git LFS pointer (fetch the file itself: git lfs pull)",
 }
 
 

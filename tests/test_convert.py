@@ -19,6 +19,8 @@ from tiny import CLASSES, tiny_config
 import fiancee_jax as fj
 import infer
 from fiancee_jax import convert, losses
+from fiancee_jax.__main__ import main
+from fiancee_jax.checkpoint import Store
 from fiancee_jax.classes import unnamed
 from fiancee_jax.config import (
     BackbonePhase,
@@ -158,21 +160,25 @@ def test_z_of_64_is_assumed_and_said(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, r"classes \+ z_dim = 11 channels; z_dim 64 leaves -53 classes"),
+        ({}, r"classes \+ z_dim = 11 channels, and z_dim 64 leaves -53 classes"),
         ({"z_dim": 10}, "z_dim 10 leaves 1 classes"),
         ({"num_classes": 11}, "z_dim 0 leaves 11 classes"),
+        ({"z_dim": 0}, "z_dim is 0; it must be a whole number, 1 or more"),
+        ({"z_dim": "7"}, "z_dim is '7'; it must be a whole number"),
+        ({"z_dim": 7, "size": 64}, r"size is 64; .*\(height, width\)"),
+        ({"classes": ("a", "a")}, "must be different names"),
         ({"num_classes": 4, "z_dim": 8}, r"4 classes and z_dim 8 make 12, .* = 11"),
         ({"num_classes": 4, "classes": ("a", "b")}, "found 2, but told 4"),
     ],
 )
 def test_numbers_that_cannot_be(small, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        convert.import_oasis(write(tmp_path, small[0]), size=(32, 32), **options)
+        convert.import_oasis(write(tmp_path, small[0]), **{"size": (32, 32), **options})
 
 
 def test_discriminator_of_other_classes(small, tmp_path):
     g, d = (write(tmp_path, t, f"{n}.npz") for t, n in zip(small, "gd", strict=True))
-    with pytest.raises(UserError, match="discriminator's classes: found 4, but told 5"):
+    with pytest.raises(UserError, match=r"d\.npz: its classes: found 4, but told 5"):
         convert.import_oasis(g, discriminator=d, num_classes=5, size=(32, 64))
 
 
@@ -270,6 +276,31 @@ BAD = {
         lambda t: {**t, "conv_img.bias": np.zeros(3, np.int64)},
         "not floating point: conv_img.bias",
     ),
+    "overflow": (
+        lambda t: {**t, "conv_img.bias": np.full(3, 1e300)},
+        "not finite in float32 .*: conv_img.bias",
+    ),
+    "variance": (
+        lambda t: {
+            **t,
+            "body.0.norm_0.first_norm.running_var": -t["body.0.norm_0.first_norm.running_var"],
+        },
+        "variances below 0: body.0.norm_0.first_norm.running_var",
+    ),
+    "zero direction": (
+        lambda t: {**t, "body.1.conv_0.weight_u": 0 * t["body.1.conv_0.weight_u"]},
+        "spectral norm of body.1.conv_0 .* is 0",
+    ),
+    "zero folded": (
+        lambda t: {**folded(t), "body.1.conv_0.weight": 0 * t["body.1.conv_0.weight_orig"]},
+        "spectral norm of body.1.conv_0 .* is 0",
+    ),
+    "half": (lambda t: without(t, "conv_img.weight"), "not a whole .* missing: conv_img.weight"),
+    "twice": (
+        lambda t: {**t, "body.0.conv_0.parametrizations.weight.original": t["fc.bias"]},
+        "body.0.conv_0.weight_orig is there twice",
+    ),
+    "long names": (lambda t: {**t, "x\x1b" * 9000: t["fc.bias"]}, r"not known: (x\\x1b){40}$"),
     "another network": (
         lambda t: {"layer1.0.conv1.weight": np.ones((2, 2, 3, 3)), "fc.weight": np.ones((3, 3))},
         "layer1.0.conv1.weight.*not the names of an OASIS generator",
@@ -317,14 +348,40 @@ def test_saving_twice_is_harmless_and_others_are_left_alone(small, tmp_path):
         model.logits(np.zeros((1, 32, 64, 3), np.float32))
 
 
+def test_a_failed_write_leaves_nothing(small, tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise ValueError("OUT_OF_RANGE: File too large")
+
+    model = convert.import_oasis(write(tmp_path, small[0]), z_dim=7, size=(32, 64))
+    monkeypatch.setattr(convert.checkpoint.Store, "save", full)
+    with pytest.raises(UserError, match=r"cannot write .*out: OUT_OF_RANGE.*Nothing was written"):
+        model.save(tmp_path / "out")
+    with pytest.raises(UserError, match="cannot write"):
+        model.save(tmp_path / ("o" * 300))
+    assert [p.name for p in tmp_path.iterdir()] == ["G.npz"]
+
+
+def test_the_command_says_what_it_did(small, tmp_path, capsys):
+    g, d = (write(tmp_path, t, f"{n}.npz") for t, n in zip(small, "gd", strict=True))
+    out = tmp_path / "o 1"
+    arguments = ["convert", "oasis", str(g), "--discriminator", str(d), "--out", str(out)]
+    main([*arguments, "--size", "32", "64"])
+    said = capsys.readouterr().out
+    assert "4 classes, z_dim 7" in said
+    assert f"wrote {out}" in said
+    assert f"train.py '{out}' --phases guides branches predictor" in said
+    main([*arguments, "--size", "32", "64"])
+    assert f"found {out}: holds this import already" in capsys.readouterr().out
+
+
 # --- onwards ------------------------------------------------------------------------------------
 TINY = dataclasses.replace(
     SMALL,
     size=(32, 32),
-    blocks=4,
-    width=2,
+    blocks=2,
+    width=4,
     classes=unnamed(len(CLASSES)),
-    discriminator_channels=(4, 4, 8),
+    discriminator_channels=(4, 4),
 )
 
 
@@ -381,6 +438,15 @@ def test_an_imports_backbone_trains_on(imported, tmp_path):
     go_on(copy, "--phases", "backbone", "--backbone.steps", "3", "--backbone.ema-decay", "0.5")
     after = fj.load(copy).variables["backbone"]["params"]["head"]["conv_img"]["kernel"]
     assert 0 < float(jnp.abs(after - before).max()) < 1e-3  # Adam: two steps of 1e-4
+    extra = Store(copy).extra("backbone")  # where it comes from is not forgotten
+    assert extra["imported"] == Store(imported[0]).extra("backbone")["imported"]
+
+
+def test_an_imported_backbone_is_not_trained_anew(imported):
+    before = Store(imported[0]).extra("backbone")
+    with pytest.raises(UserError, match="was imported; --rerun would train an empty one"):
+        train(read_config(imported[0]), imported[0], rerun=True)
+    assert Store(imported[0]).extra("backbone") == before
 
 
 def test_data_of_another_class_count(imported):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from small import PHASE, SMALL, unconditional, with_phase
 from tiny import tiny_config, tiny_renderer, tiny_workdir
 
 import fiancee_jax as fj
@@ -17,6 +18,8 @@ from fiancee_jax.checkpoint import Store
 from fiancee_jax.config import (
     BackbonePhase,
     BranchesPhase,
+    Exit,
+    Guides,
     Logging,
     PredictorPhase,
     write_config,
@@ -24,6 +27,7 @@ from fiancee_jax.config import (
 from fiancee_jax.data import Batch, Folder
 from fiancee_jax.errors import NonFiniteError
 from fiancee_jax.exits import MultiExit
+from fiancee_jax.models.dcgan import Dcgan
 from fiancee_jax.training import adversarial, backbone, branches, predictor, run
 from fiancee_jax.training.arguments import parse
 from fiancee_jax.training.log import Log, average, mean
@@ -45,6 +49,12 @@ def config(**changes):
         logging=Logging(every=2, preview_every=2, checkpoint_every=2),
     )
     return dataclasses.replace(base, **changes)
+
+
+def quick():
+    """A config of the smallest family, whose backbone compiles in seconds."""
+    family = Dcgan(size=SIZE, width=2, z_dim=8, stages=2)
+    return config(model=family, exits=(Exit(1, 0.5),), guides=Guides(form="none"))
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +98,20 @@ def test_a_finished_run_is_left_alone(trained, capsys):
         np.testing.assert_array_equal(a, b)
 
 
-def test_resumed_training_ends_with_the_same_weights(trained, tmp_path):
+def test_resumed_training_ends_with_the_same_weights(tmp_path):
     """Stopped after 2 of 4 steps and continued, against 4 steps in one go."""
-    first = config(backbone=dataclasses.replace(config().backbone, steps=2))
-    train(first, tmp_path, phases=["backbone"])
-    train(config(), tmp_path, phases=["backbone"])
-    once, twice = (Store(d).model("backbone") for d in (trained, tmp_path))
+    cut = dataclasses.replace(quick().backbone, steps=2)
+    train(quick(), tmp_path / "once", phases=["backbone"])
+    train(dataclasses.replace(quick(), backbone=cut), tmp_path / "twice", phases=["backbone"])
+    train(quick(), tmp_path / "twice", phases=["backbone"])
+    once, twice = (Store(tmp_path / name).model("backbone") for name in ("once", "twice"))
     for a, b in zip(leaves(once), leaves(twice), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_rerun_moves_the_older_checkpoints_aside(trained, tmp_path):
-    train(config(), tmp_path, phases=["backbone"])
-    train(config(), tmp_path, phases=["backbone"], rerun=True)
+def test_rerun_moves_the_older_checkpoints_aside(tmp_path):
+    train(quick(), tmp_path, phases=["backbone"])
+    train(quick(), tmp_path, phases=["backbone"], rerun=True)
     assert (tmp_path / "checkpoints" / "backbone.old-1" / "4").is_dir()
     assert Store(tmp_path).finished("backbone")
 
@@ -210,7 +221,8 @@ def test_micro_batches_must_split_over_the_devices_too(tmp_path):
 
 
 def test_a_value_that_is_not_finite_stops_with_step_and_phase(tmp_path):
-    other = config(backbone=dataclasses.replace(config().backbone, lr_g=float("inf"), steps=2))
+    phase = dataclasses.replace(quick().backbone, lr_g=float("inf"), steps=2)
+    other = dataclasses.replace(quick(), backbone=phase)
     with pytest.raises(NonFiniteError, match=r"non-finite in phase 'backbone' by step 2"):
         train(other, tmp_path, phases=["backbone"])
 
@@ -283,9 +295,9 @@ def reference_losses(model, state, batch, inputs, spectral, d_spectral, key):
     return {"g_adv": g, **d}
 
 
-def test_fused_step_shares_one_forward(model):
+def test_fused_step_shares_one_forward():
     """Its metrics are the losses of a single picture batch under the weights before the step."""
-    phase, batch, key = config().backbone, batch_of(), jax.random.key(3)
+    model, phase, batch, key = SMALL, PHASE, unconditional(), jax.random.key(3)
     state = backbone.init_state(model, phase, np.random.default_rng(0))
     k_z, k_mix = jax.random.split(key)
     inputs = {**batch.inputs, "z": adversarial.draw_latents(model, phase, batch, k_z)}
@@ -305,12 +317,12 @@ def test_fused_step_shares_one_forward(model):
         np.testing.assert_allclose(e, d * a + (1 - d) * p, rtol=1e-5, atol=1e-7)
 
 
-def test_published_step_draws_anew_for_the_discriminator(model):
+def test_published_step_draws_anew_for_the_discriminator():
     """D's fake loss there is of another z and of G after its update: it differs from fused."""
-    batch, key = batch_of(), jax.random.key(3)
+    model, batch, key = SMALL, unconditional(), jax.random.key(3)
     metrics = {}
     for name in ("fused", "published"):
-        phase = dataclasses.replace(config().backbone, step=name)
+        phase = with_phase(step=name)
         state = backbone.init_state(model, phase, np.random.default_rng(0))
         after, metrics[name] = backbone.make_step(model, phase)(state, batch, key, None)
         assert all(np.isfinite(x).all() for x in leaves(after))

@@ -283,6 +283,7 @@ def test_truncated_files(tmp_path, kind, share):
         (b"", "an empty file"),
         (b"<!DOCTYPE html>", "a web page"),
         (b"\x93NUMPY\x01\x00", "a single .npy array"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
         (b"hello world", "a file that starts with b'hello wo'"),
     ],
 )
@@ -341,7 +342,6 @@ def test_safetensors_bfloat16_is_widened(tmp_path):
     [
         {"dtype": "F32", "shape": [2], "data_offsets": [0, 400]},  # beyond the end
         {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 8]},  # another size
-        {"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]},
         {"dtype": "F32", "shape": [2]},
     ],
 )
@@ -353,6 +353,13 @@ def test_safetensors_that_lie_are_refused(tmp_path, spec):
         weights.read_weights(file)
     with pytest.raises(UserError, match=r"expected a \.safetensors file"):
         weights.read_safetensors(torch_file(tmp_path / "w.pth", {}, {}))
+
+
+def test_safetensors_of_other_numbers_are_named(tmp_path):
+    spec = {"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]}
+    file = safetensors_file(tmp_path / "w.safetensors", {"x": spec}, bytes(8))
+    with pytest.raises(UserError, match=r"w\.safetensors: found values of type F8_E4M3.*to F32"):
+        weights.read_weights(file)
 
 
 # --- legacy torch files -------------------------------------------------------------------------

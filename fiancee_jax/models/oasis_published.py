@@ -25,6 +25,7 @@ from fiancee_jax.models.oasis import Oasis
 Tensors = Mapping[str, np.ndarray]
 PyTree = Any
 FEW = 6  # names in one message
+LONGEST = 80  # characters of a name that are shown
 
 
 class Weight(NamedTuple):
@@ -51,6 +52,9 @@ def canonical(tensors: Tensors) -> dict[str, np.ndarray]:
 
     A prefix that all share (``module.`` of DataParallel) is dropped, torch's newer spectral-norm
     parametrisation takes the older names, and counters of batch norm are left out.
+
+    Raises:
+        UserError: two tensors come to one name.
     """
     names = {name: name for name in tensors}
     while names and len(firsts := {n.partition(".")[0] for n in names.values()}) == 1:
@@ -58,10 +62,12 @@ def canonical(tensors: Tensors) -> dict[str, np.ndarray]:
         if not all(n.startswith(prefix) for n in names.values()):
             break
         names = {name: n.removeprefix(prefix) for name, n in names.items()}
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name, short in names.items():
         short = short.replace(".parametrizations.weight.original", ".weight_orig")
         short = re.sub(r"\.parametrizations\.weight\.0\._([uv])$", r".weight_\1", short)
+        if short in found:
+            raise UserError(f"{_few([short])} is there twice, by its older and its newer name.")
         if not short.endswith("num_batches_tracked"):
             found[short] = tensors[name]
     return found
@@ -74,9 +80,7 @@ def is_discriminator(tensors: Tensors) -> bool:
 
 def is_generator(tensors: Tensors) -> bool:
     """Whether these are the names of an OASIS generator."""
-    return {"fc.weight", "conv_img.weight"} <= set(tensors) and any(
-        name.startswith("body.") for name in tensors
-    )
+    return "body.0.norm_0.mlp_shared.0.weight" in tensors
 
 
 def generator_family(tensors: Tensors, base: Oasis) -> tuple[Oasis, int]:
@@ -85,20 +89,23 @@ def generator_family(tensors: Tensors, base: Oasis) -> tuple[Oasis, int]:
     Raises:
         UserError: it is no OASIS generator.
     """
-    shared = next((n for n in tensors if n.endswith("norm_0.mlp_shared.0.weight")), None)
-    blocks = {n.split(".")[1] for n in tensors if n.startswith("body.")}
-    if not is_generator(tensors) or shared is None:
+    needed = ("fc.weight", "conv_img.weight", "body.0.norm_0.mlp_shared.0.weight")
+    absent = [name for name in needed if name not in tensors]
+    if not is_generator(tensors):
         raise UserError(
-            f"found {_few(list(tensors))}: not the names of an OASIS generator (fc.weight, "
-            "body.0.conv_0.weight_orig, body.0.norm_0.mlp_shared.0.weight, conv_img.weight, ...)."
+            f"found {_few(list(tensors))}: not the names of an OASIS generator ({needed[0]}, "
+            f"body.0.conv_0.weight_orig, {needed[2]}, {needed[1]}, ...). Give its state dict alone."
         )
-    for name in ("fc.weight", "conv_img.weight", shared):
+    if absent:
+        raise UserError(f"not a whole OASIS generator; missing: {', '.join(absent)}.")
+    for name in needed:
         if tensors[name].ndim != 4:
             shape = list(tensors[name].shape)
             raise UserError(f"{name} has shape {shape}; expected a kernel [out, in, h, w].")
+    blocks = {n.split(".")[1] for n in tensors if re.match(r"body\.\d+\.", n)}
     if not 2 <= len(blocks) <= 6:
         raise UserError(f"found {len(blocks)} blocks (body.0, ...); an OASIS generator has 2 to 6.")
-    width, hidden = tensors["conv_img.weight"].shape[1], tensors[shared].shape[0]
+    width, hidden = tensors["conv_img.weight"].shape[1], tensors[needed[2]].shape[0]
     family = dataclasses.replace(base, width=width, hidden=hidden, blocks=len(blocks))
     return family, tensors["fc.weight"].shape[1]
 
@@ -109,11 +116,11 @@ def discriminator_shape(tensors: Tensors) -> tuple[tuple[int, ...], int, int]:
     Raises:
         UserError: it is no OASIS discriminator.
     """
-    blocks = len({n.split(".")[1] for n in tensors if n.startswith("body_down.")})
+    blocks = len({n.split(".")[1] for n in tensors if re.match(r"body_down\.\d+\.", n)})
     names = [f"body_down.{i}.{'conv1.0' if i == 0 else 'conv1.1'}.weight" for i in range(blocks)]
     kernels = [tensors.get(f"{name}_orig", tensors.get(name)) for name in names]
     last = tensors.get("layer_up_last.weight")
-    if not blocks or last is None or last.ndim != 4 or any(k is None for k in kernels):
+    if any(k is None or k.ndim != 4 for k in (last, *kernels)) or last is None or not blocks:
         raise UserError(
             f"found {_few(list(tensors))}: not the names of an OASIS discriminator "
             "(body_down.0.conv1.0.weight_orig, body_up.0.conv1.2.weight_orig, ..., "
@@ -146,7 +153,7 @@ def generator(tensors: Tensors, family: Oasis) -> PyTree:
     """Variables of `Backbone` {params, batch_stats, spectral}.
 
     Raises:
-        UserError: tensors are missing, left over, of another shape, or not finite.
+        UserError: tensors are missing, left over, of another shape, not finite, or degenerate.
     """
     condition = jax.eval_shape(family.condition, family.abstract_inputs(1))
     shapes = jax.eval_shape(Backbone(family).init, jax.random.key(0), condition)
@@ -213,7 +220,9 @@ def _variables(weights: list[Weight], tensors: Tensors) -> PyTree:
             leaf["bias"] = np.concatenate([_float(tensors[f"{n}.bias"]) for n in weight.names])
         _put(params, weight.path, leaf)
         if weight.spectral:
-            _put(spectral, weight.path, _directions(tensors, weight.names[0], kernels[0]))
+            directions = _directions(tensors, weight.names[0], kernels[0])
+            _check_sigma(weight.names[0], leaf["kernel"], directions)
+            _put(spectral, weight.path, directions)
     return {"params": params, "spectral": spectral}
 
 
@@ -237,7 +246,8 @@ def _directions(tensors: Tensors, name: str, kernel: np.ndarray) -> dict[str, np
         v /= np.linalg.norm(v) + 1e-12
         u = matrix @ v
         u /= np.linalg.norm(u) + 1e-12
-    return {"u": u, "v": v / (u @ matrix @ v)}
+    sigma = u @ matrix @ v
+    return {"u": u, "v": v / sigma if sigma else v}
 
 
 def _float(array: Any) -> np.ndarray:
@@ -262,23 +272,41 @@ def _check(tensors: Tensors, expected: dict[str, tuple[int, ...]]) -> None:
     odd = [n for n in here if not np.issubdtype(tensors[n].dtype, np.floating)]
     if odd:
         problems.append(f"not floating point: {_few(odd)}")
-    bad = [n for n in here if n not in odd and not np.isfinite(tensors[n]).all()]
+    bad = [n for n in here if n not in odd and not _is_finite(tensors[n])]
     if bad:
-        problems.append(f"values that are not finite (NaN or infinite): {_few(bad)}")
+        problems.append(f"values that are not finite in float32 (NaN or infinite): {_few(bad)}")
+    negative = [n for n in here if n.endswith("running_var") and (tensors[n] < 0).any()]
+    if negative:
+        problems.append(f"variances below 0: {_few(negative)}")
     if problems:
         raise UserError("this is not a sound OASIS checkpoint:\n  " + "\n  ".join(problems))
+
+
+def _is_finite(tensor: np.ndarray) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(tensor.astype(np.float32)).all())
+
+
+def _check_sigma(name: str, kernel: np.ndarray, directions: dict[str, np.ndarray]) -> None:
+    """Spectral norm divides by it."""
+    sigma = directions["v"] @ kernel.reshape(-1, kernel.shape[-1]) @ directions["u"]
+    if not np.isfinite(sigma) or abs(sigma) < 1e-20:
+        raise UserError(
+            f"the spectral norm of {name} (u^T W v) is {sigma:g}, so it cannot be divided by: its "
+            "weight, u or v is 0 or damaged. Save the checkpoint again."
+        )
 
 
 def _nearest(missing: list[str], extra: list[str]) -> str:
     hints = []
     for name in missing[:FEW]:
-        close = difflib.get_close_matches(name, extra, n=1, cutoff=0.8)
-        hints.append(f"{name} (nearest: {close[0]})" if close else name)
+        close = difflib.get_close_matches(name, [n[:LONGEST] for n in extra], n=1, cutoff=0.8)
+        hints.append(f"{name} (nearest: {_few(close)})" if close else name)
     return ", ".join(hints) + (f" and {len(missing) - FEW} more" if len(missing) > FEW else "")
 
 
 def _few(names: list[str]) -> str:
-    shown = ", ".join(names[:FEW]) or "no tensors"
+    shown = ", ".join(ascii(n[:LONGEST])[1:-1] for n in names[:FEW]) or "no tensors"
     return shown + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
 
 

@@ -81,20 +81,32 @@ def has_predecessors(
                 )
 
 
-def has_discriminator(
-    workdir: pathlib.Path, config: Config, store: checkpoint.Store, due: Sequence[str]
+def keeps_import(
+    workdir: pathlib.Path,
+    config: Config,
+    store: checkpoint.Store,
+    due: Sequence[str],
+    rerun: bool,
 ) -> None:
-    """What trains on adversarially has a discriminator: an import may have none."""
-    if "backbone" in due or store.latest("backbone") is None:
-        adversarial = "the backbone cannot train on" if store.latest("backbone") else ""
-    else:
-        weight = config.branches.adversarial if "branches" in due else 0
-        adversarial = f"branches.adversarial is {weight:g}" if weight else ""
-    if adversarial and store.extra("backbone").get("discriminator") is False:
+    """An imported backbone is never trained anew, and adversarially only with a discriminator."""
+    extra = {} if store.latest("backbone") is None else store.extra("backbone")
+    if "imported" not in extra:
+        return
+    if rerun and "backbone" in due:
         raise UserError(
-            f"{adversarial}, but {workdir} was imported without a discriminator. Import it again "
-            "with one: python -m fiancee_jax convert oasis G.pth --discriminator D.pth --out DIR"
+            f"the backbone in {workdir} was imported; --rerun would train an empty one in its "
+            "place. Leave it out (--phases guides branches predictor --rerun), or train it further "
+            f"with --phases backbone --backbone.steps {store.latest('backbone')} + more."
         )
+    weight = config.branches.adversarial if "branches" in due else 0
+    if extra.get("discriminator") or not (weight or "backbone" in due):
+        return
+    cause = "the backbone cannot train on" if "backbone" in due else ""
+    raise UserError(
+        f"{cause or f'branches.adversarial is {weight:g}'}, but {workdir} was imported without a "
+        "discriminator. Import it again with one: python -m fiancee_jax convert oasis G.pth "
+        "--discriminator D.pth --out DIR"
+    )
 
 
 def batches_split(config: Config, due: Sequence[str]) -> None:

@@ -49,11 +49,12 @@ def fit(
         NonFiniteError: a metric is not finite; names the phase, the step and the last checkpoint.
     """
     first = work.store.latest(phase) or 0
+    origin: dict[str, Any] = {}
     if first:
-        state = work.store.train(phase, state)
-        place = work.store.extra(phase).get("loader")
-        if place is not None:  # an imported model has seen none of this data
-            loader.set_state(place)
+        state, extra = work.store.train(phase, state), work.store.extra(phase)
+        origin = {k: extra[k] for k in ("imported", "discriminator") if k in extra}
+        if "loader" in extra:  # an imported model has seen none of this data
+            loader.set_state(extra["loader"])
         work.log.say(f"{phase}: continuing from step {first}")
     options, history = work.config.logging, []
     work.log.begin(phase, first, steps)
@@ -61,7 +62,7 @@ def fit(
 
     def save(step: int, last: bool) -> None:
         _check(work, phase, step, {"the model": _finite(model)})
-        extra = {"finished": last, "loader": loader.get_state()}
+        extra = {**origin, "finished": last, "loader": loader.get_state()}
         if last and extra_of is not None:
             extra |= extra_of(model)
         work.store.save(phase, step, model=model, train=state, extra=extra)

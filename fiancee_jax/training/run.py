@@ -59,7 +59,7 @@ def train(
     if old is not None:
         checks.fits_workdir(workdir, old, config, store, chosen if rerun else [])
     checks.has_predecessors(workdir, config, store, due)
-    checks.has_discriminator(workdir, config, store, [] if rerun else due)
+    checks.keeps_import(workdir, config, store, due, rerun)
     checks.batches_split(config, due)
     checks.make_writable(workdir)
     sources = checks.open_data(config, due)
@@ -90,7 +90,9 @@ def resolve(config: Config) -> Config:
 
 def _run_phase(work: Workspace, phase: str) -> None:
     if _done(work.store, work.config, phase):
-        work.log.say(f"{phase}: finished already (--rerun trains it anew)")
+        imported = "imported" in work.store.extra(phase)
+        hint = "imported" if imported else "finished already (--rerun trains it anew)"
+        work.log.say(f"{phase}: {hint}")
         return
     # First, so that nobody ever finds later phases beside another model than they were made for.
     _set_aside(work.store, work.log, PHASES[PHASES.index(phase) + 1 :])
