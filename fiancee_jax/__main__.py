@@ -7,13 +7,14 @@ import functools
 import pathlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import tyro
 
 from fiancee_jax import checkpoint, cli, cost_report, inference
 from fiancee_jax.config import load_config
+from fiancee_jax.data import archives
 from fiancee_jax.exits import MultiExit
 
 
@@ -79,6 +80,31 @@ def convert(
     )
 
 
+def arrange(
+    name: tyro.conf.Positional[archives.Name],
+    source: tyro.conf.Positional[pathlib.Path],
+    /,
+    out: pathlib.Path,
+) -> None:
+    """Makes a data folder of ADE20K, COCO-Stuff or Cityscapes as they unpack, mostly by links.
+
+    Args:
+        name: which one.
+        source: where its archives are unpacked.
+        out: the folder to make, for --data.root.
+    """
+
+    def shown(pairs: Sequence[archives.Pair]) -> Iterator[archives.Pair]:
+        with cli.Progress("pairs", len(pairs)) as progress:
+            for pair in pairs:
+                yield pair
+                progress.advance(1)
+
+    found = archives.arrange(name, source, out, shown)
+    print(", ".join(f"{split}: {count} pairs" for split, count in found.items()))
+    print(f"wrote {out.resolve()}")
+
+
 def prepare(name: tyro.conf.Positional[str], /, data_dir: str = "") -> None:
     """Downloads and prepares a data set of TensorFlow Datasets. Needs a network.
 
@@ -126,7 +152,14 @@ def demo(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the verb given on the command line."""
-    verbs = {"compare": compare, "convert": convert, "cost": cost, "demo": demo, "prepare": prepare}
+    verbs = {
+        "arrange": arrange,
+        "compare": compare,
+        "convert": convert,
+        "cost": cost,
+        "demo": demo,
+        "prepare": prepare,
+    }
     tyro.extras.subcommand_cli_from_dict(verbs, prog="python -m fiancee_jax", args=arguments)
 
 

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import json
 import pathlib
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar
 
 import cattrs
 
@@ -324,89 +324,3 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
         parts = [_flat(v, f"{prefix}.{k}" if prefix else k) for k, v in tree.items()]
         return {k: v for part in parts for k, v in part.items()}
     return {prefix: tree}
-
-
-def check_config(config: Config) -> None:
-    """Raises UserError for values that cannot work, before anything else happens."""
-    config.model.check()
-    stages = config.model.num_stages
-    for e in config.exits:
-        if not 1 <= e.tap < stages:
-            raise UserError(
-                f"exit {e.name} taps stage {e.tap}; a generator of {stages} stages can be tapped "
-                f"after stages 1 to {stages - 1}."
-            )
-        if not 0 < e.width < 1:
-            raise UserError(f"exit {e.name} has width {e.width}; it must be between 0 and 1.")
-    if len({e.name for e in config.exits}) != len(config.exits) or not config.exits:
-        raise UserError("exits must be a non-empty list of different (tap, width) pairs.")
-    if config.branches.adversarial > 0 and config.branches.exits_per_step:
-        raise UserError(
-            f"branches.adversarial is {config.branches.adversarial:g}, which needs "
-            f"branches.exits_per_step 0 (all exits in every step); found "
-            f"{config.branches.exits_per_step}."
-        )
-    _check_numbers(config)
-    _check_precision(config)
-    _check_guides(config.guides, config.model, min(e.tap for e in config.exits))
-
-
-def _check_numbers(config: Config) -> None:
-    """Counts that must be 1 or more, whatever the rest is."""
-    counts = {
-        "backbone": ("steps", "batch_size", "recollect", "accumulate"),
-        "branches": ("steps", "batch_size", "measure"),
-        "predictor": ("steps", "batch_size", "channels", "hidden"),
-        "logging": ("every", "preview_every", "checkpoint_every", "keep"),
-    }
-    for part, names in counts.items():
-        for name in names:
-            value = getattr(getattr(config, part), name)
-            if value < 1:
-                raise UserError(f"{part}.{name} is {value}; it must be 1 or more.")
-    size, parts = config.backbone.batch_size, config.backbone.accumulate
-    if size % parts:
-        raise UserError(
-            f"backbone.batch_size is {size}, which cannot be split into backbone.accumulate = "
-            f"{parts} equal micro-batches. Take a batch size of {-(-size // parts) * parts}, or an "
-            f"accumulate that divides {size}."
-        )
-    phase = config.predictor
-    held = phase.inputs - int(phase.inputs * (1 - phase.holdout))
-    if not 0 < held < phase.inputs:
-        raise UserError(
-            f"predictor.inputs is {phase.inputs} and predictor.holdout {phase.holdout:g}; at least "
-            "one input must be held out and one left to train on: take a holdout of, say, 0.1."
-        )
-
-
-def _check_precision(config: Config) -> None:
-    for part in ("backbone", "branches"):
-        value = getattr(config, part).precision
-        if value not in get_args(Precision):
-            raise UserError(
-                f"{part}.precision is {value!r}; choose from {', '.join(get_args(Precision))}."
-            )
-
-
-def _check_guides(guides: Guides, model: Any, first_tap: int) -> None:
-    if guides.form in ("palette", "image", "patch") and guides.size < 1:
-        raise UserError(f"guides.size is {guides.size}; a bank needs at least 1 entry.")
-    if guides.form == "palette" and not 1 <= guides.neighbours <= guides.size:
-        raise UserError(
-            f"guides.neighbours is {guides.neighbours}, but a palette averages 1 to {guides.size} "
-            "neighbours: the bank holds no more entries (guides.size)."
-        )
-    if guides.form != "patch":
-        return
-    if not 1 <= guides.patch_stage <= first_tap:
-        raise UserError(
-            f"guides.patch_stage is {guides.patch_stage}; choose a stage from 1 to {first_tap}, "
-            "the first tap: every exit has it."
-        )
-    pixels = model.stage_factor(guides.patch_stage)
-    if guides.cell < 1 or pixels % guides.cell:
-        raise UserError(
-            f"guides.cell is {guides.cell}, but a cell of stage {guides.patch_stage} covers "
-            f"{pixels}x{pixels} pixels: choose a divisor of {pixels}."
-        )

@@ -25,7 +25,8 @@ from jaxtyping import Array, Float
 
 from fiancee_jax import checkpoint
 from fiancee_jax.classes import is_unnamed, unnamed
-from fiancee_jax.config import Config, check_config, load_config, read_config, write_config
+from fiancee_jax.config import Config, load_config, read_config, write_config
+from fiancee_jax.config_check import check_config
 from fiancee_jax.data import Folder
 from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit

@@ -7,6 +7,25 @@ import itertools
 
 import numpy as np
 
+from fiancee_jax.classes import unnamed
+from fiancee_jax.models.oasis import Oasis
+
+SMALL = Oasis(
+    size=(32, 64),
+    classes=unnamed(4),
+    width=3,
+    hidden=5,
+    z_dim=7,
+    discriminator_channels=(4, 5, 6, 7),
+    discriminator_last=8,
+)
+
+
+def write(folder, tensors, name="G.npz"):
+    """Writes a state dict; its path."""
+    np.savez(folder / name, **tensors)
+    return folder / name
+
 
 def conv(tensors, name):
     """-> (params, {u, v} or {}) of one convolution; kernels OIHW -> HWIO.

@@ -13,7 +13,6 @@ from fiancee_jax.config import (
     Config,
     Exit,
     Guides,
-    check_config,
     config_names,
     difference,
     from_dict,
@@ -22,6 +21,7 @@ from fiancee_jax.config import (
     to_dict,
     write_config,
 )
+from fiancee_jax.config_check import check_config
 from fiancee_jax.errors import UserError
 
 TINY = tiny_config()

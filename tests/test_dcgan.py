@@ -18,8 +18,8 @@ from fiancee_jax.config import (
     Guides,
     Logging,
     PredictorPhase,
-    check_config,
 )
+from fiancee_jax.config_check import check_config
 from fiancee_jax.data import Augment, Landscapes
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.inference import render_routed

@@ -9,7 +9,7 @@ import numpy as np
 import oasis_torch
 import pytest
 
-from fiancee_jax import cost, losses
+from fiancee_jax import losses
 from fiancee_jax.models.discriminator import Discriminator, Down, Up
 from fiancee_jax.weights import read_torch
 
@@ -42,13 +42,6 @@ def test_labelmix_loss_is_the_published_one(published):
     mixed = discriminate(losses.mix(mask, arrays["real"], arrays["image"]))
     loss = losses.labelmix_loss(mixed, arrays["d_real"], arrays["d_fake"], mask)
     assert float(loss) == pytest.approx(expected["labelmix_mse"], rel=1e-3)
-
-
-def test_published_discriminator_has_22_3_million_parameters():
-    image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
-    module = Discriminator((128, 128, 256, 256, 512, 512), 151)
-    variables = jax.eval_shape(module.init, jax.random.key(0), image)
-    assert cost.parameters(variables["params"]) / 1e6 == pytest.approx(22.3, abs=0.05)
 
 
 @pytest.mark.parametrize("blocks", [1, 3])

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import tensorflow_datasets as tfds
 
-from fiancee_jax.config import check_config, load_config
+from fiancee_jax.config import load_config
+from fiancee_jax.config_check import check_config
 from fiancee_jax.data import Folder, Tfds
 from fiancee_jax.errors import UserError
 from fiancee_jax.training import run

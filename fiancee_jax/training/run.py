@@ -10,12 +10,12 @@ from fiancee_jax import checkpoint
 from fiancee_jax.config import (
     PHASES,
     Config,
-    check_config,
     difference,
     load_config,
     read_config,
     write_config,
 )
+from fiancee_jax.config_check import check_config
 from fiancee_jax.training import backbone, branches, checks, guide_bank, predictor
 from fiancee_jax.training.log import Log
 from fiancee_jax.training.workspace import Workspace

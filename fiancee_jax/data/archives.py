@@ -1,8 +1,8 @@
 """Lays out the archives of ADE20K, COCO-Stuff and Cityscapes, as they are unpacked, for `Folder`.
 
-    python -m fiancee_jax.data.published ade20k ADEChallengeData2016 data/ade20k
-    python -m fiancee_jax.data.published coco COCO data/coco
-    python -m fiancee_jax.data.published cityscapes CITYSCAPES data/cityscapes
+    python -m fiancee_jax arrange ade20k ADEChallengeData2016 --out data/ade20k
+    python -m fiancee_jax arrange coco COCO --out data/coco
+    python -m fiancee_jax arrange cityscapes CITYSCAPES --out data/cityscapes
 
 Files are linked, not copied, but for COCO-Stuff's label maps: there 255 is unlabelled, and OASIS
 wants that as class 0. Classes get stand-in names, 0 is void; put real ones into classes.json if you
@@ -14,8 +14,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -93,32 +94,43 @@ ARCHIVES = {
 Name = Literal["ade20k", "coco", "cityscapes"]
 
 
-def lay_out(name: Name, source: pathlib.Path, target: pathlib.Path) -> dict[str, int]:
-    """Makes a `Folder` data set of an unpacked archive.
+def arrange(
+    name: Name,
+    source: pathlib.Path,
+    target: pathlib.Path,
+    on_pairs: Callable[[Sequence[Pair]], Iterable[Pair]] = lambda pairs: pairs,
+) -> dict[str, int]:
+    """Makes a `Folder` data set of an unpacked archive; all of it or nothing.
 
     Args:
         name: which one: ade20k, coco or cityscapes.
         source: where it is unpacked.
         target: a folder that does not exist yet.
+        on_pairs: hands on the pairs one by one, to show progress.
 
     Returns:
         Pairs in each split.
 
     Raises:
-        UserError: the archive is not as expected, or there is something at `target`.
+        UserError: the archive is not as expected, there is something at `target`, or it cannot be
+            written.
     """
     archive = ARCHIVES[name]
     if target.exists():
         raise UserError(f"Found something at {target}; remove it, or name another folder.")
     pairs = list(archive.pairs(source.resolve()))
     _check(archive, source, pairs)
-    for pair in pairs:
-        images, labels = (target / pair.split / kind for kind in ("images", "labels"))
-        for folder in (images, labels):
-            folder.mkdir(parents=True, exist_ok=True)
-        (images / f"{pair.stem}{pair.picture.suffix}").symlink_to(pair.picture)
-        _place_labels(pair.labels, labels / f"{pair.stem}.png", archive.shift)
-    (target / "classes.json").write_text(json.dumps(unnamed(archive.classes), indent=1) + "\n")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+            folder = pathlib.Path(temporary) / "data"
+            for pair in on_pairs(pairs):
+                _place(pair, folder, archive.shift)
+            names = json.dumps(unnamed(archive.classes), indent=1)
+            (folder / "classes.json").write_text(names + "\n")
+            folder.replace(target)
+    except OSError as error:
+        raise UserError(f"Cannot write {target}: {error.strerror or error}.") from None
     return dict(Counter(pair.split for pair in pairs))
 
 
@@ -137,26 +149,13 @@ def _check(archive: Archive, source: pathlib.Path, pairs: list[Pair]) -> None:
         )
 
 
-def _place_labels(file: pathlib.Path, target: pathlib.Path, shift: int) -> None:
+def _place(pair: Pair, folder: pathlib.Path, shift: int) -> None:
+    images, labels = (folder / pair.split / kind for kind in ("images", "labels"))
+    for place in (images, labels):
+        place.mkdir(parents=True, exist_ok=True)
+    (images / f"{pair.stem}{pair.picture.suffix}").symlink_to(pair.picture)
+    own = labels / f"{pair.stem}.png"
     if not shift:
-        target.symlink_to(file)
+        own.symlink_to(pair.labels)
         return
-    Image.fromarray(read_labels(file) + np.uint8(shift)).save(target)  # wraps: 255 becomes 0
-
-
-def main() -> None:
-    """Lays out the archive named on the command line and says how many pairs each split got."""
-    import tyro
-
-    found = tyro.cli(
-        lay_out,
-        prog="python -m fiancee_jax.data.published",
-        config=(tyro.conf.PositionalRequiredArgs,),
-    )
-    print(", ".join(f"{split}: {count} pairs" for split, count in found.items()))
-
-
-if __name__ == "__main__":
-    from fiancee_jax import cli
-
-    cli.run(main)
+    Image.fromarray(read_labels(pair.labels) + np.uint8(shift)).save(own)  # 255 becomes 0

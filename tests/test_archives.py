@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fiancee_jax import __main__ as verbs
 from fiancee_jax.config import load_config
-from fiancee_jax.data.published import ARCHIVES, lay_out, main
+from fiancee_jax.data.archives import ARCHIVES, arrange
 from fiancee_jax.errors import UserError
 
 PAIRS = {  # picture and label map of number i, as the archives name them
@@ -51,7 +52,7 @@ def place(path, which, i):
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_the_config_reads_what_was_laid_out(tmp_path, name):
     unpack(name, tmp_path / "archive")
-    found = lay_out(name, tmp_path / "archive", tmp_path / "data")
+    found = arrange(name, tmp_path / "archive", tmp_path / "data")
     config = load_config(f"oasis_{name}")
     data = dataclasses.replace(config.data, root=str(tmp_path / "data"))
     splits = {s: data.open(s, config.model.size) for s in ("train", "predictor", "calibration")}
@@ -69,7 +70,7 @@ def test_the_config_reads_what_was_laid_out(tmp_path, name):
 
 def test_coco_counts_its_classes_from_one_and_unlabelled_as_void(tmp_path):
     unpack("coco", tmp_path / "archive", train=3)
-    lay_out("coco", tmp_path / "archive", tmp_path / "data")
+    arrange("coco", tmp_path / "archive", tmp_path / "data")
     labels = np.asarray(Image.open(tmp_path / "data/train/labels/000002.png"))
     assert labels[:3, 0].tolist() == [182, 0, 1]
     original = np.asarray(Image.open(tmp_path / "archive/annotations/train2017/000002.png"))
@@ -78,7 +79,7 @@ def test_coco_counts_its_classes_from_one_and_unlabelled_as_void(tmp_path):
 
 def test_every_20th_picture_is_kept_for_predictor_and_calibration(tmp_path):
     unpack("ade20k", tmp_path / "archive")
-    lay_out("ade20k", tmp_path / "archive", tmp_path / "data")
+    arrange("ade20k", tmp_path / "archive", tmp_path / "data")
     for split, kept in (("predictor", [0, 20]), ("calibration", [1, 21])):
         stems = sorted(path.stem for path in (tmp_path / "data" / split / "images").iterdir())
         assert stems == [f"ADE_{i:06d}" for i in kept]
@@ -87,23 +88,36 @@ def test_every_20th_picture_is_kept_for_predictor_and_calibration(tmp_path):
 
 def test_messages(tmp_path):
     with pytest.raises(UserError, match=r"Found 0 pictures in .*archive; expected .*gtFine/train"):
-        lay_out("cityscapes", tmp_path / "archive", tmp_path / "data")
+        arrange("cityscapes", tmp_path / "archive", tmp_path / "data")
     unpack("cityscapes", tmp_path / "archive", train=2, val=0)
     with pytest.raises(UserError, match=r"Found 2 pictures in .*gtFine/val"):
-        lay_out("cityscapes", tmp_path / "archive", tmp_path / "data")
+        arrange("cityscapes", tmp_path / "archive", tmp_path / "data")
     unpack("cityscapes", tmp_path / "archive", train=2)
     (tmp_path / "archive/gtFine/train/ulm/ulm_000001_gtFine_labelIds.png").unlink()
     with pytest.raises(UserError, match=r"no label map .*ulm_000001_gtFine.* \(1 of 5 are missing"):
-        lay_out("cityscapes", tmp_path / "archive", tmp_path / "data")
+        arrange("cityscapes", tmp_path / "archive", tmp_path / "data")
     assert not (tmp_path / "data").exists()
     (tmp_path / "data").mkdir()
     with pytest.raises(UserError, match="Found something at"):
-        lay_out("cityscapes", tmp_path / "archive", tmp_path / "data")
+        arrange("cityscapes", tmp_path / "archive", tmp_path / "data")
 
 
-def test_the_command(tmp_path, monkeypatch, capsys):
+def test_the_command_shows_what_it_made(tmp_path, capsys):
     unpack("cityscapes", tmp_path / "archive", train=2)
-    paths = [str(tmp_path / "archive"), str(tmp_path / "data")]
-    monkeypatch.setattr("sys.argv", ["published.py", "cityscapes", *paths])
-    main()
-    assert capsys.readouterr().out == "train: 2 pairs, val: 3 pairs\n"
+    out = tmp_path / "new" / "data"
+    verbs.main(["arrange", "cityscapes", str(tmp_path / "archive"), "--out", str(out)])
+    said = capsys.readouterr().out
+    assert "train: 2 pairs, val: 3 pairs" in said
+    assert f"wrote {out}" in said
+    assert [path.name for path in out.parent.iterdir()] == ["data"]
+
+
+def test_nothing_is_left_of_an_interrupted_run(tmp_path):
+    def stopped(pairs):
+        yield pairs[0]
+        raise KeyboardInterrupt
+
+    unpack("cityscapes", tmp_path / "archive", train=2)
+    with pytest.raises(KeyboardInterrupt):
+        arrange("cityscapes", tmp_path / "archive", tmp_path / "data", stopped)
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]
