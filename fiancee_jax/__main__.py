@@ -39,7 +39,7 @@ def convert(
     num_classes: int | None = None,
     size: tuple[int, int] | None = None,
     classes: pathlib.Path | None = None,
-    config: str | None = None,
+    config: str = "oasis_ade20k",
 ) -> None:
     """Imports a published PyTorch checkpoint as a workdir; nothing in the file is executed.
 
@@ -52,8 +52,7 @@ def convert(
         num_classes: label classes, "unknown" included.
         size: height and width of the pictures; no file holds them.
         classes: classes.json with the names by id.
-        config: whose data, exits and phases it takes; oasis_ade20k's, with a folder of data, if
-            left out.
+        config: name of the config whose data, exits and phases it takes.
     """
     from fiancee_jax import convert as importer
     from fiancee_jax.data.folders import read_classes

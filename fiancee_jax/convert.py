@@ -27,7 +27,6 @@ from fiancee_jax import checkpoint
 from fiancee_jax.classes import is_unnamed, unnamed
 from fiancee_jax.config import Config, load_config, read_config, write_config
 from fiancee_jax.config_check import check_config
-from fiancee_jax.data import Folder
 from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.inference import Rendered, Renderer
@@ -111,7 +110,7 @@ def import_oasis(
     num_classes: int | None = None,
     size: tuple[int, int] | None = None,
     classes: tuple[str, ...] | None = None,
-    config: str | None = None,
+    config: str = CONFIG,
 ) -> Imported:
     """A published OASIS generator (EMA or G), and its discriminator if given.
 
@@ -127,8 +126,7 @@ def import_oasis(
         size: (height, width) of the pictures; no file holds it. Default: the config's.
         classes: names by id; void (no loss) goes by name. Default: stand-ins, 0 being void, that
             a data set with as many classes renames.
-        config: name of the config whose data, exits and phases the model takes. Default: those of
-            ``oasis_ade20k`` with a data set in a folder.
+        config: name of the config whose data, exits and phases the model takes.
 
     Raises:
         UserError: unreadable files, another architecture, missing, left-over or misshapen tensors,
@@ -196,11 +194,11 @@ def _said(path: PathLike | None, function: Any, *args: Any) -> Any:
         raise UserError(f"{path}: {error}") from None
 
 
-def _base(name: str | None) -> Config:
-    base = load_config(name or CONFIG)
+def _base(name: str) -> Config:
+    base = load_config(name)
     if not isinstance(base.model, Oasis):
         raise UserError(f"config {name!r} is not of the OASIS family; choose one that is.")
-    return base if name else dataclasses.replace(base, data=Folder(root="data"))
+    return base
 
 
 def _agree(what: str, told: int | None, found: int) -> int:
@@ -293,11 +291,7 @@ def _save(model: Imported, out: pathlib.Path) -> pathlib.Path:
 
 def _write(model: Imported, folder: pathlib.Path) -> None:
     write_config(model.config, folder)
-    extra = {
-        "finished": True,
-        "imported": model.source,
-        "discriminator": model.discriminator is not None,
-    }
+    extra = {"finished": True, "imported": model.source}
     variables, store = model.renderer.variables["backbone"], checkpoint.Store(folder)
     store.save("backbone", STEP, model=variables, train=_train_state(model), extra=extra)
     store.close()

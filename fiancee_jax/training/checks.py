@@ -99,7 +99,7 @@ def keeps_import(
             f"with --phases backbone --backbone.steps {store.latest('backbone')} + more."
         )
     weight = config.branches.adversarial if "branches" in due else 0
-    if extra.get("discriminator") or not (weight or "backbone" in due):
+    if "discriminator" in extra["imported"] or not (weight or "backbone" in due):
         return
     cause = "the backbone cannot train on" if "backbone" in due else ""
     raise UserError(

@@ -52,7 +52,7 @@ def fit(
     origin: dict[str, Any] = {}
     if first:
         state, extra = work.store.train(phase, state), work.store.extra(phase)
-        origin = {k: extra[k] for k in ("imported", "discriminator") if k in extra}
+        origin = {"imported": extra["imported"]} if "imported" in extra else {}
         if "loader" in extra:  # an imported model has seen none of this data
             loader.set_state(extra["loader"])
         work.log.say(f"{phase}: continuing from step {first}")
