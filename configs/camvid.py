@@ -12,6 +12,7 @@ figures and a picture. More backbone steps make better pictures.
 from fiancee_jax.config import (
     BackbonePhase,
     BranchesPhase,
+    CalibrationPhase,
     Config,
     Exit,
     Guides,
@@ -48,7 +49,8 @@ config = Config(
     ),
     branches=BranchesPhase(steps=400, batch_size=8, lr=4e-3, lpips_net="alex", measure=232),
     predictor=PredictorPhase(
-        inputs=4000, steps=250, batch_size=128, lr=2e-3, channels=16, hidden=32
+        inputs=4000, steps=500, batch_size=128, lr=3e-3, channels=16, hidden=32
     ),
+    calibration=CalibrationPhase(block=5),  # 58 frames of three drives, one a second: 13 units
     logging=Logging(every=50, preview_every=500, checkpoint_every=250),
 )

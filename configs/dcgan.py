@@ -19,6 +19,7 @@ colours are not nearly linear in z.
 from fiancee_jax.config import (
     BackbonePhase,
     BranchesPhase,
+    CalibrationPhase,
     Config,
     Exit,
     Guides,
@@ -48,5 +49,6 @@ config = Config(
     ),
     branches=BranchesPhase(steps=300, batch_size=16, lr=4e-3, lpips_net="alex", measure=256),
     predictor=PredictorPhase(inputs=3000, steps=500, batch_size=128),
+    calibration=CalibrationPhase(inputs=64),
     logging=Logging(every=50, preview_every=200, checkpoint_every=400),
 )

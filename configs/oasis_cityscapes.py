@@ -22,6 +22,7 @@ from fiancee_jax.classes import unnamed
 from fiancee_jax.config import (
     BackbonePhase,
     BranchesPhase,
+    CalibrationPhase,
     Config,
     Exit,
     Logging,
@@ -48,5 +49,6 @@ config = Config(
         recollect=50,
     ),
     branches=BranchesPhase(batch_size=20),
+    calibration=CalibrationPhase(block=5),  # neighbours along a drive look alike
     logging=Logging(every=100, preview_every=2000, checkpoint_every=2000),
 )

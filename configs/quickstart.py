@@ -14,6 +14,7 @@ step; both networks learn at the same rate; branches use LPIPS-alex.
 from fiancee_jax.config import (
     BackbonePhase,
     BranchesPhase,
+    CalibrationPhase,
     Config,
     Exit,
     Guides,
@@ -51,5 +52,6 @@ config = Config(
     ),
     branches=BranchesPhase(steps=400, batch_size=8, lr=4e-3, lpips_net="alex", measure=256),
     predictor=PredictorPhase(inputs=3000, steps=500, batch_size=128),
+    calibration=CalibrationPhase(inputs=100),
     logging=Logging(every=50, preview_every=200, checkpoint_every=200),
 )

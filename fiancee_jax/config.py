@@ -15,7 +15,7 @@ import cattrs
 from fiancee_jax.errors import UserError
 
 FORMAT_VERSION = 1
-PHASES = ("backbone", "guides", "branches", "predictor")
+PHASES = ("backbone", "guides", "branches", "predictor", "calibration")
 
 Model = TypeVar("Model")
 Data = TypeVar("Data")
@@ -24,7 +24,10 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Exit:
-    """An early exit: the trunk up to `tap`, then light stages at `width` times the channels."""
+    """An early exit: the trunk up to `tap`, then light stages at `width` times the channels.
+
+    Tap 0 leaves after the stem: a static generator of reduced width, the baseline of `evaluate`.
+    """
 
     tap: int
     width: float
@@ -41,22 +44,34 @@ class Guides:
 
     Attributes:
         form: what a guide is. ``palette``: the colours of the picture's parts (OASIS: classes) in
-            the nearest entries, painted and added before the last activation. ``patch``: pictures
-            of the nearest trunk cells, stitched and concatenated. ``image``: the nearest entry's
-            whole picture, reduced, concatenated. ``zeros``: zeros concatenated (the control of
-            equal cost). ``learnt``: a palette that the branch computes from the family's vector
-            (OASIS: z) itself (the control without a bank). ``none``: no guide.
+            the nearest entries, painted. ``patch``: pictures of the nearest trunk cells, stitched
+            and concatenated. ``image``: the nearest entry's whole picture, reduced, concatenated.
+            ``random``: a palette of entries drawn without regard to the input (the control of the
+            same bank). ``zeros``: zeros concatenated (the control of equal cost). ``learnt``: a
+            palette that the branch computes from the family's vector (OASIS: z) itself (the control
+            without a bank). ``none``: no guide.
+        hidden: units beside the vector from which a learnt palette is computed; 0: linear.
         size: entries in the bank.
+        population: how they are chosen among `population.CANDIDATES` times as many random ones:
+            ``random`` takes the first, ``kmeans`` the medoids of clusters of keys, ``kcenter`` keys
+            far from each other, ``balanced`` entries that show all parts alike.
         neighbours: nearest entries that a palette averages.
+        join: a painted palette is added before the last activation, or concatenated.
         inject: concatenated guides enter at the branch's ``input`` or at ``every`` light stage.
+        key: by what a cell is found (form ``patch``): its features in the ``trunk``, or these
+            beside the family's ``vector`` (OASIS: z), or beside that vector's map to ``colours``.
         patch_stage: the stage after which a cell's features are its key (form ``patch``).
         cell: pixels along one side of the reduced picture kept for each cell (form ``patch``).
     """
 
-    form: Literal["palette", "patch", "image", "zeros", "learnt", "none"] = "palette"
+    form: Literal["palette", "patch", "image", "random", "zeros", "learnt", "none"] = "palette"
     size: int = 512
+    population: Literal["random", "kmeans", "kcenter", "balanced"] = "random"
     neighbours: int = 8
+    join: Literal["add", "concat"] = "add"
+    hidden: int = 32
     inject: Literal["input", "every"] = "input"
+    key: Literal["trunk", "vector", "colours"] = "trunk"
     patch_stage: int = 1
     cell: int = 4
 
@@ -143,6 +158,11 @@ class PredictorPhase:
         inputs: inputs on which every exit's LPIPS-alex to the backbone is measured first.
         channels: channels of its convolutions.
         hidden: width of its fully connected layer.
+        weight_decay: of AdamW, times the learning rate. Without a real one it soon overfits.
+        sees: the family's view of the input, or one part of it: the ``grid`` (OASIS: class shares)
+            or the ``vector`` (OASIS: z).
+        squares: the vector's squares are seen beside it: difficulty often grows both ways.
+        members: so many predictors are trained and their geometric mean is taken.
         holdout: share of the measured inputs that is kept to report its error.
     """
 
@@ -152,7 +172,28 @@ class PredictorPhase:
     lr: float = 1e-3
     channels: int = 32
     hidden: int = 64
+    weight_decay: float = 1.0
+    sees: Literal["both", "grid", "vector"] = "both"
+    squares: bool = False
+    members: int = 1
     holdout: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationPhase:
+    """Measuring what a quality guarantee rests on (docs/guarantee.md).
+
+    Attributes:
+        latents: z's drawn for every input; 16 or more.
+        inputs: inputs of the split to take at most, drawn at random; 0 takes all.
+        block: frames of a film that count as one input. More than 1 where neighbouring files of the
+            split (names that differ only in the numbers at their end) show nearly the same: they
+            are not independent, and a promise that took them so would not hold.
+    """
+
+    latents: int = 16
+    inputs: int = 0
+    block: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +227,7 @@ class Config(Generic[Model, Data]):
     backbone: BackbonePhase = BackbonePhase()
     branches: BranchesPhase = BranchesPhase()
     predictor: PredictorPhase = PredictorPhase()
+    calibration: CalibrationPhase = CalibrationPhase()
     logging: Logging = Logging()
     seed: int = 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from fiancee_jax.config import Config, Guides, Precision
+from fiancee_jax.config import CalibrationPhase, Config, Guides, Precision
 from fiancee_jax.errors import UserError
 
 
@@ -13,10 +13,10 @@ def check_config(config: Config) -> None:
     config.model.check()
     stages = config.model.num_stages
     for e in config.exits:
-        if not 1 <= e.tap < stages:
+        if not 0 <= e.tap < stages:
             raise UserError(
                 f"exit {e.name} taps stage {e.tap}; a generator of {stages} stages can be tapped "
-                f"after stages 1 to {stages - 1}."
+                f"after stages 1 to {stages - 1} (or 0, the stem: all stages are light then)."
             )
         if not 0 < e.width < 1:
             raise UserError(f"exit {e.name} has width {e.width}; it must be between 0 and 1.")
@@ -29,6 +29,7 @@ def check_config(config: Config) -> None:
             f"{config.branches.exits_per_step}."
         )
     _check_numbers(config)
+    _check_calibration(config.calibration)
     _check_precision(config)
     _check_guides(config.guides, config.model, min(e.tap for e in config.exits))
 
@@ -38,7 +39,7 @@ def _check_numbers(config: Config) -> None:
     counts = {
         "backbone": ("steps", "batch_size", "recollect", "accumulate"),
         "branches": ("steps", "batch_size", "measure"),
-        "predictor": ("steps", "batch_size", "channels", "hidden"),
+        "predictor": ("steps", "batch_size", "channels", "hidden", "members"),
         "logging": ("every", "preview_every", "checkpoint_every", "keep"),
     }
     for part, names in counts.items():
@@ -62,6 +63,20 @@ def _check_numbers(config: Config) -> None:
         )
 
 
+def _check_calibration(phase: CalibrationPhase) -> None:
+    if phase.latents < 16:
+        raise UserError(
+            f"calibration.latents is {phase.latents}; take 16 or more. The loss of an input is the "
+            "share of its z's that break max_lpips: with few of them it is little but noise, and "
+            "the guarantee pays for that in GMACs."
+        )
+    if phase.block < 1 or not (phase.inputs == 0 or phase.inputs >= phase.block):
+        raise UserError(
+            f"calibration.block is {phase.block} and calibration.inputs {phase.inputs}; a block "
+            "has 1 input or more, and inputs is 0 (all of them) or no less than a block."
+        )
+
+
 def _check_precision(config: Config) -> None:
     for part in ("backbone", "branches"):
         value = getattr(config, part).precision
@@ -72,15 +87,22 @@ def _check_precision(config: Config) -> None:
 
 
 def _check_guides(guides: Guides, model: Any, first_tap: int) -> None:
-    if guides.form in ("palette", "image", "patch") and guides.size < 1:
+    if guides.form in ("palette", "random", "image", "patch") and guides.size < 1:
         raise UserError(f"guides.size is {guides.size}; a bank needs at least 1 entry.")
-    if guides.form == "palette" and not 1 <= guides.neighbours <= guides.size:
+    if guides.form in ("palette", "random") and not 1 <= guides.neighbours <= guides.size:
         raise UserError(
             f"guides.neighbours is {guides.neighbours}, but a palette averages 1 to {guides.size} "
             "neighbours: the bank holds no more entries (guides.size)."
         )
+    if guides.hidden < 0:
+        raise UserError(f"guides.hidden is {guides.hidden}; it must be 0 (linear) or more.")
     if guides.form != "patch":
         return
+    if guides.population != "random":
+        raise UserError(
+            f"guides.population is {guides.population!r}, but the cells of form 'patch' are drawn "
+            "at random: take 'random', or another form."
+        )
     if not 1 <= guides.patch_stage <= first_tap:
         raise UserError(
             f"guides.patch_stage is {guides.patch_stage}; choose a stage from 1 to {first_tap}, "

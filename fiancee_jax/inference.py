@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import math
 import pathlib
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +17,13 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from fiancee_jax import checkpoint
+from fiancee_jax.choice import Choice, Over
 from fiancee_jax.config import Config, Exit, read_config
 from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models.staged import Inputs
 from fiancee_jax.routing import menu as menus
-from fiancee_jax.routing import policies
+from fiancee_jax.routing.calibration import Calibration, Setting
 from fiancee_jax.routing.dispatch import dispatch, guard_vmap
 
 MICRO_BATCH = 4
@@ -80,72 +81,6 @@ def render_routed(
     return guard_vmap(routed)(variables, inputs, exits)
 
 
-@jax.jit
-def _under_threshold(predicted: Array, max_lpips: Array) -> Array:
-    return policies.threshold(predicted, max_lpips)
-
-
-@jax.jit
-def under_budget(predicted: Array, gmacs: Array, budget: Array) -> Array:
-    """Exit numbers [b] whose mean cost keeps the budget."""
-    weight = policies.budget_weight(predicted, gmacs, budget)
-    return policies.lagrangian(predicted, gmacs, weight)
-
-
-# --- policies as chosen by the user -------------------------------------------------------------
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """What the user asked for: exactly one of the three.
-
-    Attributes:
-        max_lpips: quality threshold, LPIPS-alex to the backbone's picture, >= 0.
-        exit: exit number 1..n, or "full".
-        budget_gmacs: mean GMACs per picture, predictor and retrieval included.
-        confidence: share of inputs that must keep `max_lpips`; needs a calibrated model.
-    """
-
-    max_lpips: float | None = None
-    exit: int | str | None = None
-    budget_gmacs: float | None = None
-    confidence: float | None = None
-
-    def check(self, model: MultiExit) -> None:
-        """Raises UserError unless exactly one policy with a possible value was asked for."""
-        given = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
-        if len(given.keys() - {"confidence"}) != 1:
-            raise UserError(
-                f"give exactly one of max_lpips, exit, budget_gmacs; found {given or 'none'}."
-            )
-        for name in ("max_lpips", "budget_gmacs"):
-            value = given.get(name)
-            if value is not None and not (_is_number(value) and 0 <= value < math.inf):
-                raise UserError(f"{name} is {value!r}; it must be a number that is 0 or more.")
-        if self.confidence is not None:  # no phase calibrates yet
-            raise UserError(
-                "confidence needs a calibrated model, and this one has no calibration. Leave it "
-                "out to use the predictor's own estimate."
-            )
-        if self.exit is not None:
-            self.number(model)
-
-    def number(self, model: MultiExit) -> int:
-        """The exit number of a fixed exit."""
-        if self.exit == "full":
-            return model.num_exits
-        valid = isinstance(self.exit, int | np.integer) and not isinstance(self.exit, bool)
-        if not valid or not 1 <= int(self.exit) <= model.num_exits:  # pyright: ignore[reportArgumentType]
-            names = ", ".join(f"{i} = {e.name}" for i, e in enumerate(model.exits, start=1))
-            raise UserError(
-                f"exit is {self.exit!r}; this model has exits 1 to {model.num_exits} ({names}, "
-                f'{model.num_exits} = the backbone, also "full").'
-            )
-        return int(self.exit)  # pyright: ignore[reportArgumentType]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
 # --- the renderer -------------------------------------------------------------------------------
 @functools.lru_cache(maxsize=32)
 def sized(model: MultiExit, size: tuple[int, int]) -> MultiExit:
@@ -161,12 +96,19 @@ class Renderer:
         model: its networks (`exits.MultiExit`).
         variables: its arrays.
         menu: what the branches phase measured for every exit (list of dicts).
+        calibration: what a quality guarantee rests on; None before the phase ``calibration``.
     """
 
     def __init__(
-        self, config: Config, model: MultiExit, variables: Variables, menu: list[dict[str, Any]]
+        self,
+        config: Config,
+        model: MultiExit,
+        variables: Variables,
+        menu: list[dict[str, Any]],
+        calibration: Calibration | None = None,
     ) -> None:
         self.config, self.model, self.variables, self.menu = config, model, variables, menu
+        self.calibration = calibration
 
     @property
     def has_predictor(self) -> bool:
@@ -197,6 +139,8 @@ class Renderer:
         exit: int | str | None = None,
         budget_gmacs: float | None = None,
         confidence: float | None = None,
+        risk_delta: float | None = None,
+        budget_over: Over = "batch",
         exact: bool = False,
     ) -> Rendered:
         """Renders a batch.
@@ -211,17 +155,31 @@ class Renderer:
             exit: take this exit for all, 1..n or "full". Can be differentiated with respect to z
                 and vmapped; routed calls cannot.
             budget_gmacs: spend at most this on average over the batch, where it helps most.
-            confidence: with `max_lpips`; needs a calibrated model.
+            confidence: with `max_lpips`: a new input like those of the calibration keeps it with
+                this probability or more (docs/guarantee.md); needs a calibrated model. Promotion
+                keeps the promise too: it rests on the distance of an exit or any dearer one.
+            risk_delta: with `confidence`: hold for all calibration sets but this share, not on
+                average over them.
+            budget_over: ``population`` routes each input by itself, so that inputs like those of
+                the calibration cost `budget_gmacs` on average, whatever this batch then costs.
             exact: pad micro-batches so that no picture depends on its batch-mates; otherwise some
                 inputs are promoted to a dearer exit to fill micro-batches (never under a budget).
+
+        Warns:
+            UserWarning: `confidence` takes the backbone for everyone, and why.
 
         Raises:
             UserError: bad inputs or options; before anything compiles.
         """
-        choice = Choice(max_lpips, exit, budget_gmacs, confidence)
-        choice.check(self.model)
+        choice = Choice(max_lpips, exit, budget_gmacs, confidence, risk_delta, budget_over)
+        choice.check(self.model, self.calibration)
         checked = self._checked(inputs, key, z)
-        model = sized(self.model, self.model.family.picture_size(checked))
+        size = self.model.family.picture_size(checked)
+        choice.check_size(self.model, size)
+        setting = choice.guarantee(self.calibration)
+        if setting is not None and setting.reason:
+            warnings.warn(setting.text, stacklevel=2)
+        model = sized(self.model, size)
         if choice.exit is not None:
             return self._fixed(model, checked, choice.number(self.model))
         return self._routed(model, checked, choice, exact)
@@ -255,17 +213,21 @@ class Renderer:
         self, predicted: Float[Array, "b n"], choice: Choice, model: MultiExit | None = None
     ) -> Int[Array, "b"]:
         """Exit numbers by the chosen policy."""
-        if choice.exit is not None:
-            return policies.fixed(predicted, choice.number(self.model))
-        if choice.max_lpips is not None:
-            return _under_threshold(predicted, jnp.float32(choice.max_lpips))
-        table = self.table(model)
-        if choice.budget_gmacs < float(table[0]):  # pyright: ignore[reportOptionalOperand]
-            raise UserError(
-                f"budget_gmacs is {choice.budget_gmacs:g}, but the cheapest exit costs "
-                f"{float(table[0]):.4g} GMACs (the backbone {float(table[-1]):.4g}). Give more."
-            )
-        return under_budget(predicted, table, jnp.float32(choice.budget_gmacs))
+        return choice.exits(self.model, predicted, self.table(model), self.calibration)
+
+    def guarantee(
+        self, max_lpips: float, confidence: float, risk_delta: float | None = None
+    ) -> Setting:
+        """What is done to keep `max_lpips` with probability `confidence`; see `__call__`.
+
+        Raises:
+            UserError: impossible numbers, or the model is not calibrated.
+        """
+        choice = Choice(max_lpips=max_lpips, confidence=confidence, risk_delta=risk_delta)
+        choice.check(self.model, self.calibration)
+        setting = choice.guarantee(self.calibration)
+        assert setting is not None
+        return setting
 
     def _need_predictor(self) -> None:
         if not self.has_predictor:
@@ -370,4 +332,8 @@ def load(name: str | pathlib.Path) -> Renderer:
             exits = menus.kept(menu) or config.exits
         if store.latest("predictor") is not None:
             variables["predictor"] = store.model("predictor")
-    return Renderer(config, MultiExit.of(config, exits), variables, menu)
+        calibration = None
+        if store.latest("calibration") is not None:
+            kept = jax.device_get(store.model("calibration"))
+            calibration = Calibration(kept["predicted"], kept["distance"], kept["unit"])
+    return Renderer(config, MultiExit.of(config, exits), variables, menu, calibration)

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 from fiancee_jax import cli, inference
+from fiancee_jax.choice import Choice, Over
 from fiancee_jax.colors import class_colors
 from fiancee_jax.data.labels import LabelFile, listed, raise_problems, read_label_folder
 from fiancee_jax.errors import UserError
-from fiancee_jax.inference import Choice, Renderer
+from fiancee_jax.inference import Renderer
 from fiancee_jax.render_job import Job, Size, write_atomically, write_picture
 from fiancee_jax.report import MAX_CARDS, ExitLine, Picture, figures, page, share_of_full
 
@@ -36,7 +37,7 @@ class Request:
 
     Give at most one of max-lpips, exit and budget-gmacs; with none of them, max-lpips 0.1 is taken.
     A file's picture depends on the model, the seed, its name and these options, never on the other
-    files (but a budget is shared by the folder).
+    files (but a budget over the batch is shared by the folder).
 
     Attributes:
         model: a workdir of train.py, or the name of a model in the box.
@@ -44,10 +45,14 @@ class Request:
         out: folder for NAME.png, manifest.jsonl and index.html; made if it is not there.
         max_lpips: take the cheapest exit whose predicted LPIPS-alex to the backbone's picture is at
             most this (0.1 if no policy is given).
-        confidence: with max-lpips: share of inputs that must keep it, say 0.9; needs a calibrated
-            model.
+        confidence: with max-lpips: a new map keeps it with this probability or more, say 0.9, if it
+            is like those of the calibration; needs a calibrated model.
+        risk_delta: with confidence: hold for all calibration sets but this share, say 0.1, and not
+            only on average over them.
         exit: take this exit for all: its number, or full.
-        budget_gmacs: spend at most this many GMACs per picture on average over the folder.
+        budget_gmacs: spend at most this many GMACs per picture on average.
+        budget_over: average over this folder (batch), where it is spent where it helps most; or
+            over the inputs that the model was calibrated for (population), file by file.
         seed: the latent of a file comes from the seed and its name.
         size: model: cut and resize every map to the size the model was trained for; native: render
             maps as they are.
@@ -59,8 +64,10 @@ class Request:
     out: pathlib.Path
     max_lpips: float | None = None
     confidence: float | None = None
+    risk_delta: float | None = None
     exit: str | None = None
     budget_gmacs: float | None = None
+    budget_over: Over = "batch"
     seed: int = 0
     size: Literal["model", "native"] = "model"
     batch_size: int = 16
@@ -74,7 +81,14 @@ class Request:
         max_lpips = self.max_lpips
         if max_lpips is None and number is None and self.budget_gmacs is None:
             max_lpips = MAX_LPIPS
-        return Choice(max_lpips, number, self.budget_gmacs, self.confidence)
+        return Choice(
+            max_lpips,
+            number,
+            self.budget_gmacs,
+            self.confidence,
+            self.risk_delta,
+            self.budget_over,
+        )
 
     @property
     def policy(self) -> str:
@@ -83,9 +97,11 @@ class Request:
         if choice.exit is not None:
             return f"exit {choice.exit}"
         if choice.budget_gmacs is not None:
-            return f"budget {choice.budget_gmacs:g} GMACs"
-        confidence = "" if choice.confidence is None else f", confidence {choice.confidence:g}"
-        return f"max_lpips {choice.max_lpips:g}{confidence}"
+            over = "" if choice.budget_over == "batch" else " over the population"
+            return f"budget {choice.budget_gmacs:g} GMACs{over}"
+        confidence = "" if choice.confidence is None else f" at confidence {choice.confidence:g}"
+        delta = "" if choice.risk_delta is None else f", risk-delta {choice.risk_delta:g}"
+        return f"max_lpips {choice.max_lpips:g}{confidence}{delta}"
 
     def check(self) -> None:
         """Raises UserError for values that are wrong with any model."""
@@ -108,6 +124,7 @@ class Summary:
         per_second: pictures per second, without the first batch of each size (which compiles);
             None where there was no other.
         out: the folder.
+        policy: in words, with the calibrated setting where there is one.
     """
 
     pictures: list[Picture]
@@ -115,10 +132,12 @@ class Summary:
     seconds: float
     per_second: float | None
     out: pathlib.Path
+    policy: str
 
     def print(self) -> None:
-        """Prints the table of exits and the paths written."""
+        """Prints the policy, the table of exits and the paths written."""
         total = len(self.pictures)
+        print(self.policy)
         rows = [
             (e.number, e.name, e.count, f"{100 * e.count / total:.0f} %", figures(e.gmacs))
             for e in self.exits
@@ -152,6 +171,10 @@ def render_folder(renderer: Renderer, request: Request) -> Summary:
     check(renderer, request)
     files = _read_folder(renderer, request)
     sizes = _sizes(renderer, request, files)
+    for size in sizes:
+        request.choice.check_size(renderer.model, size)
+    setting = request.choice.guarantee(renderer.calibration)
+    policy = request.policy if setting is None else f"{request.policy}: {setting.text}"
     job = Job(renderer, request.choice, sizes, seed=request.seed, batch_size=request.batch_size)
     job.check_budget()
     out = _writable_folder(request)
@@ -163,13 +186,14 @@ def render_folder(renderer: Renderer, request: Request) -> Summary:
         pictures, per_second = _render_all(job, pool, progress, out, _shown(files))
     pictures.sort(key=lambda picture: picture.name)
     exits = job.exit_lines(pictures)
-    lines = [json.dumps(picture.record()) + "\n" for picture in pictures]
+    lines = [json.dumps({**picture.record(), "policy": policy}) + "\n" for picture in pictures]
     write_atomically(out / "manifest.jsonl", "".join(lines).encode())
     classes = getattr(renderer.model.family, "classes", ())
     title = pathlib.Path(request.model).name or request.model
-    html = page(title, request.policy, pictures, exits, classes, class_colors(classes))
+    said = "" if setting is None else setting.text
+    html = page(title, request.policy, pictures, exits, classes, class_colors(classes), said)
     write_atomically(out / "index.html", html.encode())
-    return Summary(pictures, exits, time.monotonic() - started, per_second, out)
+    return Summary(pictures, exits, time.monotonic() - started, per_second, out, policy)
 
 
 def _render_all(
@@ -211,7 +235,7 @@ def check(renderer: Renderer, request: Request) -> None:
     """Raises UserError for options that cannot work with this model."""
     request.check()
     _check_takes_labels(renderer, request)
-    request.choice.check(renderer.model)
+    request.choice.check(renderer.model, renderer.calibration)
     _check_trained(renderer, request.choice)
 
 

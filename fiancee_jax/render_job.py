@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import io
 import math
 import os
@@ -17,9 +18,10 @@ import numpy as np
 from PIL import Image
 
 from fiancee_jax import inference
+from fiancee_jax.choice import Choice, under_budget
 from fiancee_jax.data.labels import LabelFile, fit_labels
 from fiancee_jax.errors import UserError
-from fiancee_jax.inference import Choice, Renderer, file_latent
+from fiancee_jax.inference import Renderer, file_latent
 from fiancee_jax.models.staged import Inputs
 from fiancee_jax.pictures import to_uint8
 from fiancee_jax.report import ExitLine, Picture
@@ -82,6 +84,12 @@ class Job:
         mean = sum(self.full[s] * len(files) for s, files in self.sizes.items()) / self.total
         return (self.choice.budget_gmacs or 0.0) * self.full[size] / mean
 
+    def _own(self, size: Size) -> Choice:
+        """The choice with this size's share of the budget."""
+        if self.choice.budget_gmacs is None:
+            return self.choice
+        return dataclasses.replace(self.choice, budget_gmacs=self.budget(size))
+
     def check_budget(self) -> None:
         """Raises UserError if even the cheapest exit costs more than the budget."""
         if self.choice.budget_gmacs is None:
@@ -101,15 +109,15 @@ class Job:
     def exits_under_budget(
         self, size: Size, pool: concurrent.futures.Executor
     ) -> dict[str, int] | None:
-        """A first pass over all files of a size: exits by name. None without a budget."""
-        if self.choice.budget_gmacs is None:
+        """A first pass over all files of a size: exits by name. None where files go alone."""
+        if self.choice.budget_gmacs is None or self.choice.budget_over == "population":
             return None
         names, predicted = [], []
         for batch in self.batches(size, pool):
             names += [file.name for file in batch.files]
             predicted.append(self.predict(batch)[: len(batch.files)])
         distances, table = jnp.concatenate(predicted), jnp.asarray(self.tables[size], jnp.float32)
-        exits = inference.under_budget(distances, table, jnp.float32(self.budget(size)))
+        exits = under_budget(distances, table, jnp.float32(self.budget(size)))
         return dict(zip(names, np.asarray(exits).tolist(), strict=True))
 
     # --- batches --------------------------------------------------------------------------
@@ -146,7 +154,9 @@ class Job:
         if chosen is not None:
             exits = np.array([chosen[file.name] for file in batch.files], np.int32)
         else:
-            exits = np.asarray(self.renderer.choose(predicted, self.choice))[:count]
+            model = inference.sized(self.renderer.model, batch.size)
+            exits = np.asarray(self.renderer.choose(predicted, self._own(batch.size), model))
+            exits = exits[:count]
         return exits, np.asarray(predicted)[:count]
 
     def images(self, batch: Batch, exits: np.ndarray) -> np.ndarray:

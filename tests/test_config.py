@@ -201,7 +201,7 @@ def test_tiny_can_work():
     ("config", "message"),
     [
         (with_model(size=(20, 32)), r"divisible by 8: try \[16, 32\]"),
-        (changed(exits=(Exit(0, 0.5),)), "tap0_w50 taps stage 0.*stages 1 to 3"),
+        (changed(exits=(Exit(-1, 0.5),)), "tap-1_w50 taps stage -1.*stages 1 to 3"),
         (changed(exits=(Exit(4, 0.5),)), "tap4_w50 taps stage 4.*stages 1 to 3"),
         (changed(exits=(Exit(1, 1.0),)), "width 1.0; it must be between 0 and 1"),
         (changed(exits=(Exit(1, 0.0),)), "width 0.0"),
@@ -229,6 +229,12 @@ def test_tiny_can_work():
         (changed(guides=Guides(size=4, neighbours=8)), "guides.neighbours is 8.*1 to 4"),
         (changed(guides=Guides(neighbours=0)), "guides.neighbours is 0"),
         (changed(guides=Guides(form="image", size=0)), "guides.size is 0"),
+        (changed(guides=Guides(form="random", size=4)), "guides.neighbours is 8.*1 to 4"),
+        (
+            changed(guides=Guides(form="patch", population="kmeans")),
+            "guides.population is 'kmeans'.*cells of form 'patch' are drawn at random",
+        ),
+        (with_model(palette_bands=0), "model.palette_bands is 0"),
     ],
 )
 def test_check_config_says_what_cannot_work(config, message):

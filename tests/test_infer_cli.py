@@ -1,6 +1,7 @@
 """Bad input to infer.py: one message that says what was found and how to mend it, status 2."""
 
 import importlib.util
+import json
 import pathlib
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from PIL import Image
 from tiny import CLASSES, tiny_renderer, tiny_workdir
 
 from fiancee_jax import cli, inference
+from fiancee_jax.routing.calibration import Calibration
 
 INFER = pathlib.Path(__file__).resolve().parents[1] / "infer.py"
 
@@ -149,6 +151,42 @@ def test_a_threshold_that_is_no_number(command):
     assert status == 2
     assert "--max-lpips" in err
     assert "small" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--confidence", "0.9"], "train.py WORKDIR --phases calibration"),
+        (["--confidence", "1.5"], "confidence is 1.5; it must be a number between 0 and 1"),
+        (["--risk-delta", "0.1"], "risk_delta goes with confidence"),
+        (["--exit", "1", "--confidence", "0.9"], "confidence goes with max_lpips"),
+        (["--budget-gmacs", "9", "--budget-over", "population"], "needs a calibrated model"),
+    ],
+)
+def test_promises_that_cannot_be_made(command, options, message):
+    assert message in refused(command(*options))
+
+
+def test_promises_are_said_everywhere(command, loaded, tmp_path, monkeypatch):
+    rows = np.random.default_rng(0).uniform(0.1, 0.2, (128, 2))
+    found = Calibration.from_measured(rows, rows, np.repeat(np.arange(8), 16))
+    monkeypatch.setattr(loaded, "calibration", found)
+    status, out, err = command("--confidence", "0.9", "--risk-delta", "0.2")
+    asked, made = (
+        "max_lpips 0.1 at confidence 0.9, risk-delta 0.2",
+        "the backbone for all: confidence 0.9 at risk-delta 0.2 needs 16 calibration units or "
+        "more, and this model has 8",
+    )
+    assert (status, err) == (0, "")
+    record = json.loads((tmp_path / "out" / "manifest.jsonl").read_text())
+    assert (record["exit"], record["policy"]) == (3, f"{asked}: {made}")
+    assert f"{asked}: {made}" in out
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert f"<b>{asked}</b>" in page
+    assert made in page
+    save(tmp_path / "labels" / "good.png", np.zeros((32, 48), np.uint8))
+    message = refused(command("--confidence", "0.9", "--size", "native"))
+    assert "confidence rests on inputs of 32x32, and these are 32x48" in message
 
 
 @pytest.mark.parametrize("value", ["0", "4", "-1", "ful", "1.5"])

@@ -19,6 +19,7 @@ from fiancee_jax.inference import Renderer, file_latent
 from fiancee_jax.pictures import to_uint8
 from fiancee_jax.render_folder import Request, render_folder
 from fiancee_jax.render_job import write_atomically
+from fiancee_jax.routing.calibration import Calibration, budget_setting, chosen
 
 SIZE, BATCH = (32, 32), 4
 HOSTILE = "<img src=x onerror=alert(1)> \"q\" & 'a' #1?50%"
@@ -169,6 +170,19 @@ def test_a_budget_is_kept_on_average(renderer, labels, tmp_path, share):
     assert sum(e.count for e in summary.exits) == 11
 
 
+def test_a_budget_over_the_population_takes_each_file_by_itself(renderer, labels, tmp_path):
+    rng, table = np.random.default_rng(0), np.asarray(renderer.table())
+    predicted = np.asarray(renderer.predict(*inputs(renderer, labels)))[:, :-1]
+    rows = predicted[rng.integers(0, 11, 160)] * rng.uniform(0.9, 1.1, (160, 1))
+    found = Calibration.from_measured(rows, rows, np.repeat(np.arange(10), 16))
+    calibrated = Renderer(renderer.config, renderer.model, renderer.variables, [], found)
+    options = {"budget_gmacs": float(table[:2].mean()), "budget_over": "population"}
+    summary = render_folder(calibrated, request(labels, tmp_path, **options))
+    tau = budget_setting(found, table, options["budget_gmacs"])
+    assert [p.exit for p in summary.pictures] == chosen(predicted, tau).tolist()
+    assert len({p.exit for p in summary.pictures}) > 1
+
+
 def test_an_impossible_budget_is_refused_first(renderer, labels, tmp_path, no_compilation):
     budget = float(renderer.table()[0]) * 0.99
     with pytest.raises(UserError, match=r"the cheapest exit costs .* Give more"):
@@ -298,7 +312,12 @@ def test_the_default_policy_is_said():
     plain = Request("m", pathlib.Path("l"), pathlib.Path("o"))
     assert plain.policy == "max_lpips 0.1"
     assert dataclasses.replace(plain, exit="full").policy == "exit full"
-    assert dataclasses.replace(plain, budget_gmacs=20.0).policy == "budget 20 GMACs"
+    budget = dataclasses.replace(plain, budget_gmacs=20.0)
+    assert budget.policy == "budget 20 GMACs"
+    budget = dataclasses.replace(budget, budget_over="population")
+    assert budget.policy == "budget 20 GMACs over the population"
+    promise = dataclasses.replace(plain, confidence=0.9)
+    assert promise.policy == "max_lpips 0.1 at confidence 0.9"
     assert dataclasses.replace(plain, exit="2").choice.exit == 2
 
 

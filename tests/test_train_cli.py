@@ -11,7 +11,7 @@ from fiancee_jax.training.arguments import parse
 def test_fields_are_overridden_by_their_dotted_names():
     a = parse(["quickstart", "--workdir", "w", "--backbone.steps", "7", "--model.width", "3"])
     assert (a.config.backbone.steps, a.config.model.width, a.workdir) == (7, 3, "w")
-    assert a.phases == ("backbone", "guides", "branches", "predictor")
+    assert a.phases == ("backbone", "guides", "branches", "predictor", "calibration")
 
 
 def test_data_root_of_a_folder_config():

@@ -93,7 +93,7 @@ def test_all_phases_leave_a_model_that_routes(trained):
 def test_a_finished_run_is_left_alone(trained, capsys):
     before = leaves(fj.load(trained).variables)
     train(config(), trained)
-    assert capsys.readouterr().out.count("finished already") == 4
+    assert capsys.readouterr().out.count("finished already") == 5
     for a, b in zip(before, leaves(fj.load(trained).variables), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -154,8 +154,8 @@ def test_all_splits_are_checked_before_the_first_phase(tmp_path, monkeypatch):
     (root / "classes.json").write_text(json.dumps(config().model.classes))
     with pytest.raises(fj.UserError) as error:
         train(config(data=Folder(str(root))), tmp_path / "run")
-    for split in ("split report (val)", "split predictor (predictor)"):
-        assert split in str(error.value)
+    for split in ("report (val)", "predictor (predictor)", "calibration (calibration)"):
+        assert f"split {split}" in str(error.value)
     assert "split train" not in str(error.value)
     assert not (tmp_path / "run" / "config.json").exists()
 

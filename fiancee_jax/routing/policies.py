@@ -12,8 +12,13 @@ from jaxtyping import Array, Float, Int
 
 
 def threshold(predicted: Float[Array, "b n"], max_lpips: float | Array) -> Int[Array, "b"]:
-    """The cheapest exit whose predicted distance is at most `max_lpips` (FIANCEE, section 3.3)."""
-    return jnp.argmax(predicted <= max_lpips, axis=1).astype(jnp.int32) + 1
+    """The cheapest exit whose predicted distance is at most `max_lpips` (FIANCEE, section 3.3).
+
+    The backbone always is within, whatever `max_lpips` may be: below 0 or not a number it takes
+    the backbone for everyone (argmax over nothing would take the first exit).
+    """
+    within = jnp.asarray(predicted <= max_lpips).at[:, -1].set(True)
+    return jnp.argmax(within, axis=1).astype(jnp.int32) + 1
 
 
 def lagrangian(

@@ -11,7 +11,7 @@ import tyro
 from fiancee_jax.config import PHASES, Config, Data, Model, config_names, is_workdir, load_config
 from fiancee_jax.errors import UserError
 
-Phase = Literal["backbone", "guides", "branches", "predictor"]
+Phase = Literal["backbone", "guides", "branches", "predictor", "calibration"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Arguments(Generic[Model, Data]):
 
 USAGE = (
     "usage: python train.py CONFIG_OR_WORKDIR --workdir DIR [--phases backbone guides branches "
-    "predictor] [--rerun] [--any.field VALUE]"
+    "predictor calibration] [--rerun] [--any.field VALUE]"
 )
 
 

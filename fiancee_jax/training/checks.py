@@ -19,12 +19,16 @@ SPLITS = {  # that a phase reads
     "guides": ("train",),
     "branches": ("train", "predictor", "report"),
     "predictor": ("predictor",),
+    "calibration": ("calibration",),
 }
+_NET = ("channels", "hidden", "sees", "squares", "members")
+_PREDICTOR = ("model", "guides", "exits", *(f"predictor.{field}" for field in _NET))
 SHAPED_BY = {  # the fields of a config that a phase's checkpoint depends on
     "backbone": ("model",),
     "guides": ("model", "guides"),
     "branches": ("model", "guides", "exits"),
-    "predictor": ("model", "guides", "exits", "predictor.channels", "predictor.hidden"),
+    "predictor": _PREDICTOR,
+    "calibration": (*_PREDICTOR, "calibration"),
 }
 
 
@@ -49,7 +53,7 @@ def fits_workdir(
     for phase in PHASES[:first]:
         if store.latest(phase) is None:
             continue
-        lines = difference(old, config, SHAPED_BY[phase])
+        lines = changes(phase, old, config)
         if lines:
             shown = "\n  ".join(lines[:8])
             raise UserError(
@@ -57,6 +61,15 @@ def fits_workdir(
                 f"Take another --workdir, undo the change, or train from there anew with "
                 f"--phases {' '.join(PHASES[PHASES.index(phase) :])} --rerun."
             )
+
+
+def changes(phase: str, old: Config, config: Config) -> list[str]:
+    """What a phase's checkpoint depends on and has changed, as `config.difference` says it."""
+    lines = difference(old, config, SHAPED_BY[phase])
+    if phase != "backbone":
+        return lines
+    light = tuple(f"model.{field}: " for field in config.model.light_fields)
+    return [line for line in lines if not line.startswith(light)]
 
 
 def has_predecessors(
@@ -95,7 +108,7 @@ def keeps_import(
     if rerun and "backbone" in due:
         raise UserError(
             f"the backbone in {workdir} was imported; --rerun would train an empty one in its "
-            "place. Leave it out (--phases guides branches predictor --rerun), or train it further "
+            f"place. Leave it out (--phases {' '.join(PHASES[1:])} --rerun), or train it further "
             f"with --phases backbone --backbone.steps {store.latest('backbone')} + more."
         )
     weight = config.branches.adversarial if "branches" in due else 0
@@ -113,7 +126,7 @@ def batches_split(config: Config, due: Sequence[str]) -> None:
     """Batches, and the micro-batches of accumulated gradients, can be divided among the devices."""
     devices, parts = jax.device_count(), config.backbone.accumulate
     sizes = {"backbone": (config.backbone.batch_size, parts)}
-    sizes |= {phase: (config.branches.batch_size, 1) for phase in ("branches", "predictor")}
+    sizes |= {phase: (config.branches.batch_size, 1) for phase in PHASES[2:]}
     for phase, (size, parts) in sizes.items():
         if phase in due and size % (devices * parts):
             field = "backbone" if phase == "backbone" else "branches"

@@ -16,7 +16,7 @@ from fiancee_jax.config import (
     write_config,
 )
 from fiancee_jax.config_check import check_config
-from fiancee_jax.training import backbone, branches, checks, guide_bank, predictor
+from fiancee_jax.training import backbone, branches, calibration, checks, guide_bank, predictor
 from fiancee_jax.training.log import Log
 from fiancee_jax.training.workspace import Workspace
 
@@ -25,6 +25,7 @@ RUN = {
     "guides": guide_bank.run,
     "branches": branches.run,
     "predictor": predictor.run,
+    "calibration": calibration.run,
 }
 
 
@@ -40,7 +41,8 @@ def train(
     Args:
         config: a `Config`, or the name of one.
         workdir: where everything goes: config.json, checkpoints/, samples/, metrics.jsonl.
-        phases: which of backbone, guides, branches, predictor; they run in this order.
+        phases: which of backbone, guides, branches, predictor, calibration; they run in this
+            order.
         rerun: train them anew; what they and later phases had is moved aside, not deleted.
 
     Returns:

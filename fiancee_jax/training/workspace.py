@@ -21,7 +21,15 @@ from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models import lpips
 from fiancee_jax.training.log import Log
 
-VARIABLE = {"backbone": "backbone", "guides": "bank", "branches": "branches"}  # by phase
+VARIABLE = {  # by phase
+    "backbone": "backbone",
+    "guides": "bank",
+    "branches": "branches",
+    "predictor": "predictor",
+}
+# Randomness that is not of one phase comes after the first four, and later phases after that:
+# their places are part of every random key, so they stay.
+KEYS = (*PHASES[:4], "preview", "init", *PHASES[4:])
 
 
 @dataclasses.dataclass
@@ -51,8 +59,7 @@ class Workspace:
 
     def key(self, phase: str, step: int | Array) -> Array:
         """The random key of one step of one phase."""
-        phases = (*PHASES, "preview", "init")
-        key = jax.random.fold_in(jax.random.key(self.config.seed), phases.index(phase))
+        key = jax.random.fold_in(jax.random.key(self.config.seed), KEYS.index(phase))
         return jax.random.fold_in(key, step)
 
     def rng(self, phase: str) -> np.random.Generator:
