@@ -17,13 +17,15 @@ import dataclasses
 import json
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import tyro
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from benchmarks.curves import chart, smooth
 from benchmarks.quality import Held, distances, halves
 from fiancee_jax import cli
 from fiancee_jax.checkpoint import Store
@@ -147,20 +149,32 @@ def report(options: Options, curves: Curves, rows: Rows) -> None:
 
 def draw(options: Options, curves: Curves, rows: Rows) -> None:
     """``fused_step.png``: losses, and the distances to real pictures."""
-    window, panels = max(1, options.steps // 50), []
-    for loss in ("G", "D"):
-        lines = {
-            name: (range(1, len(c) + 1), smooth([r[loss] for r in c], window))
-            for name, c in curves.items()
-        }
-        panels.append(chart(f"loss of {loss} (mean of {window} steps)", lines))
-    for measure in ("colour", "features"):
-        lines = {}
+    figure, window = Figure(figsize=(9, 6), layout="constrained"), max(1, options.steps // 50)
+    (losses, measures) = figure.subplots(2, 2)
+    for axes, loss in zip(losses, ("G", "D"), strict=True):
+        for name, records in curves.items():
+            values = smooth([record[loss] for record in records], window)
+            axes.plot(np.arange(1, len(values) + 1), values, label=name)
+        _finish(axes, f"loss of {loss} (mean of {window} steps)")
+    for axes, measure in zip(measures, ("colour", "features"), strict=True):
         for name in (*STEPS, "real"):
             mine = [row for row in rows if row["run"] == name]
-            lines[name] = ([r["step"] for r in mine], [r[measure] for r in mine])
-        panels.append(chart(f"{measure}: distance to real pictures", lines))
-    grid([panels[:2], panels[2:]]).save(options.out / "fused_step.png")
+            axes.plot([r["step"] for r in mine], [r[measure] for r in mine], label=name)
+        _finish(axes, f"{measure}: distance to real pictures")
+    figure.savefig(options.out / "fused_step.png", dpi=100)
+
+
+def smooth(values: Sequence[float], window: int) -> np.ndarray:
+    """Means over the last `window` values (fewer at the start)."""
+    sums, ends = np.cumsum([0.0, *values]), np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def _finish(axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("step")
+    axes.legend(fontsize=8)
 
 
 def draw_samples(options: Options, work: Workspace, held: Held, states: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 
 from fiancee_jax.data.loader import epoch
 from fiancee_jax.exits import MultiExit
+from fiancee_jax.metrics import frechet_distance
 from fiancee_jax.models import lpips
 from fiancee_jax.training.adversarial import discriminate
 from fiancee_jax.training.workspace import Workspace
@@ -82,17 +83,10 @@ def distances(a: Summary, b: Summary) -> dict[str, float]:
     for k, area in enumerate(areas):
         one, two = (x[0][x[1][:, k] >= LEAST, k] for x in (a, b))
         if min(len(one), len(two)) > 8:  # fewer say nothing of a covariance
-            total, weight = total + area * _frechet(one, two), weight + area
+            total, weight = total + area * frechet_distance(one, two), weight + area
     moments = [(x[2].mean(0), x[2].std(0)) for x in (a, b)]
     features = sum(np.sum((p - q) ** 2) for p, q in zip(*moments, strict=True))
     return {"colour": (total / weight) ** 0.5, "features": float(features) ** 0.5}
-
-
-def _frechet(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared distance between Gaussians fitted to [n, d] and [m, d]."""
-    p, q = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    root = np.sqrt(np.maximum(np.linalg.eigvals(p @ q).real, 0)).sum()
-    return float(np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(p) + np.trace(q) - 2 * root)
 
 
 @functools.partial(jax.jit, static_argnames=("model",))

@@ -144,7 +144,7 @@ class Unpickler(pickle.Unpickler):
         raise Refused("a reference to a storage outside the pickle")
 
 
-# The torch part: tensors are views (offset, size, strides) of storages, one zip member each.
+# The torch part: tensors are views (offset, size, strides) of storages, kept outside the pickle.
 
 
 class _Storage:
@@ -181,15 +181,29 @@ def _rebuild_parameter(data: np.ndarray, *unused: Any) -> np.ndarray:
     return data
 
 
+_TORCH: Mapping[tuple[str, str], Any] = {
+    **_ADMITTED,
+    ("torch._utils", "_rebuild_tensor_v2"): _Call(_rebuild_tensor),
+    ("torch._utils", "_rebuild_parameter"): _Call(_rebuild_parameter),
+    **{("torch", name): name for name in _STORAGES},
+}
+
+
+def _values(data: bytes, code: str, elements: int, byteorder: Literal["<", ">"]) -> np.ndarray:
+    """The elements of a storage, in the machine's byte order; bfloat16 as float32."""
+    dtype = np.dtype("u2" if code == "bf16" else code).newbyteorder(byteorder)
+    if len(data) != elements * dtype.itemsize:
+        raise Refused(f"a storage of {len(data)} bytes for {elements} elements of {code}")
+    flat = np.frombuffer(data, dtype)
+    if code == "bf16":  # the upper half of a float32
+        return (flat.astype(np.uint32) << 16).view(np.float32)
+    return flat.astype(flat.dtype.newbyteorder("="), copy=False)
+
+
 class TorchUnpickler(Unpickler):
     """Reads `data.pkl` of a torch zip file; storages lie beside it in `data/KEY`."""
 
-    admitted: Mapping[tuple[str, str], Any] = {
-        **_ADMITTED,
-        ("torch._utils", "_rebuild_tensor_v2"): _Call(_rebuild_tensor),
-        ("torch._utils", "_rebuild_parameter"): _Call(_rebuild_parameter),
-        **{("torch", name): name for name in _STORAGES},
-    }
+    admitted = _TORCH
 
     def __init__(self, archive: zipfile.ZipFile, name: str):
         super().__init__(io.BytesIO(archive.read(name)))
@@ -205,17 +219,60 @@ class TorchUnpickler(Unpickler):
         _, storage_class, key, _, elements = pid
         if key not in self.storages:
             data = self.archive.read(f"{self.prefix}data/{key}")
-            self.storages[key] = _Storage(self._read(data, _STORAGES[storage_class], elements))
+            values = _values(data, _STORAGES[storage_class], elements, self.byteorder)
+            self.storages[key] = _Storage(values)
         return self.storages[key]
 
-    def _read(self, data: bytes, code: str, elements: int) -> np.ndarray:
-        dtype = np.dtype("u2" if code == "bf16" else code).newbyteorder(self.byteorder)
-        if len(data) != elements * dtype.itemsize:
-            raise Refused(f"a storage of {len(data)} bytes for {elements} elements of {code}")
-        flat = np.frombuffer(data, dtype)
-        if code == "bf16":  # the upper half of a float32
-            return (flat.astype(np.uint32) << 16).view(np.float32)
-        return flat.astype(flat.dtype.newbyteorder("="), copy=False)
+
+class LegacyTorchUnpickler(Unpickler):
+    """Reads the tensors of a torch file from before 1.6; their values follow behind the pickle.
+
+    Tensors are views of storages of zeros at first; `fill` then overwrites the storages.
+    """
+
+    admitted = _TORCH
+
+    def __init__(self, file: io.BytesIO, size: int):
+        super().__init__(file)
+        self.file, self.left = file, size  # an element takes a byte or more
+        self.storages: dict[str, tuple[_Storage, str]] = {}
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """The storage named by ("storage", class, key, location, elements, part of another)."""
+        kind, storage_class, key, _, elements, part = pid
+        if kind != "storage" or part is not None:
+            raise Refused("a whole module" if kind != "storage" else "a storage inside another")
+        if key not in self.storages:
+            if not (isinstance(elements, int) and 0 <= elements <= self.left):
+                raise Refused(f"a storage of {elements} elements, more than the file has bytes")
+            code, self.left = _STORAGES[storage_class], self.left - elements
+            zeros = np.zeros(elements, np.float32 if code == "bf16" else code)
+            self.storages[key] = _Storage(zeros), code
+        return self.storages[key][0]
+
+    def fill(self, keys: list[str]) -> None:
+        """Reads the storages' values in the order of `keys`: 8 bytes of count, then elements."""
+        if sorted(keys) != sorted(self.storages):
+            raise Refused(f"values of {len(keys)} storages for {len(self.storages)}")
+        for key in keys:
+            whole, code = self.storages[key]
+            count = int.from_bytes(self.file.read(8), "little")
+            if count != whole.array.size:
+                raise Refused(f"{count} values for a storage of {whole.array.size}")
+            data = self.file.read(count * (2 if code == "bf16" else whole.array.itemsize))
+            whole.array[:] = _values(data, code, count, "<")
+
+
+def legacy_torch(data: bytes) -> Any:
+    """The tree in a torch file from before 1.6: five pickles in a row, then the storages."""
+    file = io.BytesIO(data)
+    _, _, machine = (Unpickler(file).load() for _ in range(3))  # magic, version, machine
+    if not machine["little_endian"]:
+        raise Refused("values in big-endian order")
+    reader = LegacyTorchUnpickler(file, len(data))
+    tree = reader.load()
+    reader.fill(Unpickler(file).load())
+    return tree
 
 
 def plain(tree: Any) -> Any:

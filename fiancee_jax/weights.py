@@ -1,21 +1,19 @@
 """Reads weight files without running anything that is in them.
 
 Pickles are read with `safe_pickle`: names that rebuild arrays and tensors are admitted, any other
-is refused. Neither torch nor flax is needed, but for torch files from before 2020.
+is refused. Neither torch nor flax is needed.
 
     .npz                     read_npz           arrays by name
     .safetensors             read_safetensors   arrays by name
     NumPy pickle (.ckpt)     read_pickle        nested dicts, lists and tuples of arrays
     torch zip file (.pth)    read_torch         arrays by their names in the state dict
-    legacy torch file        read_legacy_torch  the same, by torch itself, where it is installed
+    legacy torch file        read_legacy_torch  the same, from files before torch 1.6
 
 `read_weights` chooses between them by what the file contains, not by how it is called.
 """
 
-import functools
 import io
 import os
-import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,7 +23,7 @@ import numpy as np
 import safetensors
 
 from fiancee_jax.errors import UserError
-from fiancee_jax.safe_pickle import Refused, TorchUnpickler, Unpickler, plain
+from fiancee_jax.safe_pickle import Refused, TorchUnpickler, Unpickler, legacy_torch, plain
 
 PathLike = str | os.PathLike[str]
 
@@ -88,7 +86,7 @@ def read_pickle(path: PathLike) -> Any:
     if _kind(path) != _PICKLE:
         raise UserError(f"{path}: found {_kind(path)}; expected a pickle of NumPy arrays.")
     data = io.BytesIO(Path(path).read_bytes())
-    return _unpickle(lambda: Unpickler(data), path, "a pickle of NumPy arrays")
+    return _unpickle(lambda: Unpickler(data).load(), path, "a pickle of NumPy arrays")
 
 
 def read_torch(path: PathLike) -> dict[str, np.ndarray]:
@@ -110,8 +108,9 @@ def read_torch(path: PathLike) -> dict[str, np.ndarray]:
     if len(pickles) != 1:
         raise UserError(f"{path}: found {_few(names)}; expected one data.pkl (a torch .pth file).")
     with zipfile.ZipFile(path) as archive:
-        reader = functools.partial(TorchUnpickler, archive, pickles[0])
-        tree = _unpickle(reader, path, "a torch .pth file")
+        tree = _unpickle(
+            lambda: TorchUnpickler(archive, pickles[0]).load(), path, "a torch .pth file"
+        )
     return _state_dict(tree, path)
 
 
@@ -151,42 +150,16 @@ def _tensor(spec: Any) -> np.ndarray:
 
 
 def read_legacy_torch(path: PathLike) -> dict[str, np.ndarray]:
-    """Tensors of a .pth from before torch 1.6, read by torch itself (``weights_only=True``).
+    """Tensors of a .pth from before torch 1.6 by name, as `read_torch` gives them.
 
     Raises:
-      UserError: torch is not installed, or it refuses the file. Nothing has been executed.
+      UserError: missing or truncated file, another kind of file, or a global that does not
+        rebuild a tensor. Nothing has been executed.
     """
-    try:
-        import torch  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise UserError(
-            f"{path}: found {_LEGACY}; only torch itself reads these. Install it (pip install "
-            "torch) and run this again; or load the file in "
-            "torch elsewhere and torch.save it again, which writes the newer zip format."
-        ) from None
-    try:
-        tree = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        refused = re.search(r"GLOBAL \S+", str(error))  # the rest advises to read it unsafely
-        detail = refused[0] if refused else type(error).__name__
-        raise UserError(
-            f"{path}: found {_LEGACY} that torch refuses or cannot read ({detail}); expected "
-            "tensors alone. Nothing in it was executed. Fetch it again, or save the bare state "
-            "dict."
-        ) from error
-    return _state_dict(_numpy(tree), path)
-
-
-def _numpy(tree: Any) -> Any:
-    """Torch tensors as arrays, bfloat16 as float32; anything else stays."""
-    if isinstance(tree, Mapping):
-        return {key: _numpy(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_numpy(value) for value in tree]
-    if not hasattr(tree, "detach"):
-        return tree
-    tensor = tree.detach()
-    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    if _kind(path) != _LEGACY:
+        raise UserError(f"{path}: found {_kind(path)}; expected {_LEGACY}.")
+    data = Path(path).read_bytes()
+    return _state_dict(_unpickle(lambda: legacy_torch(data), path, "a torch .pth file"), path)
 
 
 def _state_dict(tree: Any, path: PathLike) -> dict[str, np.ndarray]:
@@ -199,9 +172,9 @@ def _state_dict(tree: Any, path: PathLike) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _unpickle(reader: Callable[[], Unpickler], path: PathLike, expected: str) -> Any:
+def _unpickle(load: Callable[[], Any], path: PathLike, expected: str) -> Any:
     try:
-        return plain(reader().load())
+        return plain(load())
     except Refused as error:
         raise UserError(
             f"{path}: found {error}; expected {expected}. Refused, and nothing in the file "

@@ -4,8 +4,6 @@ import collections
 import json
 import os
 import pickle
-import sys
-import types
 import zipfile
 
 import numpy as np
@@ -363,55 +361,96 @@ def test_safetensors_of_other_numbers_are_named(tmp_path):
 
 
 # --- legacy torch files -------------------------------------------------------------------------
-LEGACY = dumps(0x1950A86A20F9469CFC6C) + b"rest"
+MACHINE = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
 
 
-def test_legacy_files_need_torch_and_say_so(tmp_path, monkeypatch):
-    file = tmp_path / "w.pth"
-    file.write_bytes(LEGACY)
-    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
-    with pytest.raises(UserError, match=r"w\.pth: found a legacy torch file .*pip install torch"):
+def legacy_storage(kind, key, count, part=None):
+    return Storage(("storage", Global("torch", kind), key, "cpu", count, part))
+
+
+def legacy_tensor(kind, key, count, size, stride, offset=0):
+    rebuild = Global("torch._utils", "_rebuild_tensor_v2")
+    hooks = Call(Global("collections", "OrderedDict"), ())
+    return Call(rebuild, (legacy_storage(kind, key, count), offset, size, stride, False, hooks))
+
+
+def legacy_file(path, tree, storages, machine=MACHINE, keys=None):
+    """As torch before 1.6 wrote it: magic, version, machine, tree, keys, then counts and bytes."""
+    heads = [dumps(x) for x in (0x1950A86A20F9469CFC6C, 1001, machine, tree)]
+    heads.append(dumps(list(storages) if keys is None else keys))
+    values = [count.to_bytes(8, "little") + data for count, data in storages.values()]
+    path.write_bytes(b"".join(heads + values))
+    return path
+
+
+def test_legacy_strides_offsets_and_shared_storage(tmp_path):
+    base = np.arange(6, dtype=np.float32)
+    bits = (np.array([1.0, -2.5], np.float32).view(np.uint32) >> 16).astype("<u2")
+    tree = {
+        "a.weight": legacy_tensor("FloatStorage", "b", 6, (2, 3), (3, 1)),
+        "a.turned": legacy_tensor("FloatStorage", "b", 6, (2, 2), (1, 2), offset=2),
+        "count": legacy_tensor("LongStorage", "a", 1, (), ()),
+        "half": legacy_tensor("BFloat16Storage", "c", 2, (2,), (1,)),
+    }
+    storages = {
+        "a": (1, np.array([7], "<i8").tobytes()),
+        "b": (6, base.tobytes()),
+        "c": (2, bits.tobytes()),
+    }
+    read = weights.read_weights(legacy_file(tmp_path / "w.pth", {"state_dict": tree}, storages))
+    assert list(read) == list(tree)
+    np.testing.assert_array_equal(read["a.weight"], base.reshape(2, 3))
+    np.testing.assert_array_equal(read["a.turned"], base[2:].reshape(2, 2).T)
+    np.testing.assert_array_equal(read["half"], [1, -2.5])
+    assert (read["count"], read["count"].dtype) == (7, np.int64)
+
+
+FOUR = {"0": (4, bytes(16))}
+WHOLE = {"x": legacy_tensor("FloatStorage", "0", 4, (4,), (1,))}
+
+
+@pytest.mark.parametrize(
+    ("tree", "storages", "options", "message"),
+    [
+        ({"x": Call(Global("os", "system"), ("touch made",))}, FOUR, {}, r"the global os\.system"),
+        ({"x": legacy_tensor("FloatStorage", "0", 4, (5,), (1,))}, FOUR, {}, "ends at element 5"),
+        (
+            {"x": legacy_tensor("FloatStorage", "0", 10**12, (4,), (1,))},
+            FOUR,
+            {},
+            "more than the file",
+        ),
+        (WHOLE, {"0": (3, bytes(12))}, {}, "3 values for a storage of 4"),
+        (WHOLE, {"0": (4, bytes(12))}, {}, "12 bytes for 4 elements"),
+        (WHOLE, FOUR, {"keys": []}, "values of 0 storages for 1"),
+        (WHOLE, FOUR, {"machine": {**MACHINE, "little_endian": False}}, "big-endian"),
+        (legacy_storage("FloatStorage", "0", 4, ("1", 0, 4)), FOUR, {}, "inside another"),
+        (Storage(("module", Global("torch", "FloatStorage"), 0, 0, 0, 0)), {}, {}, "whole module"),
+    ],
+)
+def test_legacy_files_that_are_refused(tmp_path, monkeypatch, tree, storages, options, message):
+    monkeypatch.chdir(tmp_path)
+    file = legacy_file(tmp_path / "w.pth", tree, storages, **options)
+    with pytest.raises(UserError, match=rf"w\.pth: found .*{message}.*was executed"):
         weights.read_weights(file)
+    assert not (tmp_path / "made").exists()
 
 
-def test_legacy_files_are_read_weights_only(tmp_path, monkeypatch):
-    class Tensor:
-        dtype = "torch.float32"
-
-        def detach(self):
-            return self
-
-        def numpy(self):
-            return np.ones(3, np.float32)
-
-    def load(path, **options):
-        asked.update(options)
-        return {"state_dict": {"a": Tensor(), "epoch": 3}}
-
-    asked = {}
-    file = tmp_path / "w.pth"
-    file.write_bytes(LEGACY)
-    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=load))
-    found = weights.read_weights(file)
-    assert asked == {"map_location": "cpu", "weights_only": True}
-    assert list(found) == ["a"]
-    np.testing.assert_array_equal(found["a"], np.ones(3))
+def test_legacy_files_that_are_cut_off(tmp_path):
+    whole = legacy_file(tmp_path / "w.pth", WHOLE, FOUR).read_bytes()
+    for length in (16, 40, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cut.pth").write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"cut\.pth: found"):
+            weights.read_weights(tmp_path / "cut.pth")
 
 
-def test_legacy_files_that_torch_refuses(tmp_path, monkeypatch):
-    def load(path, **options):
-        raise pickle.UnpicklingError("weights_only=False ... unsupported GLOBAL posix.system whose")
-
-    file = tmp_path / "w.pth"
-    file.write_bytes(LEGACY)
-    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=load))
-    with pytest.raises(UserError, match=r"refuses .*posix\.system\).*Nothing") as caught:
-        weights.read_weights(file)
-    assert "weights_only=False" not in str(caught.value)
+def test_legacy_reader_refuses_other_kinds(tmp_path):
+    with pytest.raises(UserError, match=r"found a zip archive.*expected a legacy torch file"):
+        weights.read_legacy_torch(torch_file(tmp_path / "w.pth", {}, {}))
 
 
 def test_files_that_torch_wrote(tmp_path):
-    torch = pytest.importorskip("torch", reason="torch is an extra; only these files need it")
+    torch = pytest.importorskip("torch", reason="torch writes these files; nothing else needs it")
     values = torch.arange(6.0).reshape(2, 3).t()  # strides that are not the default
     tree = {"state_dict": {"x": values, "half": values.bfloat16()}}
     torch.save(tree, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
