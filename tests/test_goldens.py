@@ -25,6 +25,7 @@ class Golden(NamedTuple):
 GOLDENS = {
     "camvid": Golden(12, 1_786_455, 698_157, 0.65806),
     "dcgan": Golden(0, 320_643, 54_193, 0.032612),
+    "materials": Golden(10, 1_681_911, 293_035, 0.36040),
     "oasis_ade20k": Golden(151, 74_314_691, 22_258_904, 194.358),
     "oasis_cityscapes": Golden(35, 71_107_523, 22_251_364, 318.620),
     "oasis_coco": Golden(183, 75_199_427, 22_260_984, 204.026),
@@ -63,7 +64,7 @@ def test_size(name):
     assert found.gmacs == pytest.approx(golden.gmacs, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["quickstart"])
+@pytest.mark.parametrize("name", ["materials", "quickstart"])
 def test_classes_are_those_of_the_data(name):
     assert len(load_config(name).data.classes()) == GOLDENS[name].classes
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fiancee_jax.data.materials import COUNTS, MATERIAL_DIM
 from fiancee_jax.data.painting import render
 from fiancee_jax.data.palette import LATENT_DIM
 from fiancee_jax.data.scenery import CLASSES, draw_labels
@@ -22,10 +23,17 @@ __all__ = ["CLASSES", "LATENT_DIM", "Landscapes", "draw_labels", "render"]
 
 @dataclasses.dataclass(frozen=True)
 class Landscapes:
-    """Procedural landscapes; the fields are the numbers of scenes of each split.
+    """Procedural landscapes.
 
     Scenes are deterministic in (seed, split, index); no scene is in two splits. The same index at
     another size of the same aspect is the same scene; a wider picture shows more of it sideways.
+
+    Attributes:
+        train: scenes of that split; likewise `predictor`, `calibration` and `report`.
+        seed: which landscapes; the label maps are the same whatever `materials` is.
+        materials: that each class chooses from: 1, 2 or 4. With 1 a class's colour is mostly
+            linear in the latent, which has 8 numbers; with more (see `materials`) it is not, and
+            there are 12.
     """
 
     train: int = 4000
@@ -33,6 +41,7 @@ class Landscapes:
     calibration: int = 1000
     report: int = 600
     seed: int = 0
+    materials: int = 1
 
     def classes(self) -> tuple[str, ...]:
         """The ten classes, by id."""
@@ -48,7 +57,12 @@ class Landscapes:
                 "expected at least 1 scene, 8 pixels on each side and a seed of 0 or more. Change "
                 "the data set's fields or the model's size."
             )
-        return LandscapeSource(split, count, (int(size[0]), int(size[1])), self.seed)
+        if self.materials not in COUNTS:
+            raise UserError(
+                f"data.materials is {self.materials}; each class can have 1, 2 or 4 to choose from."
+            )
+        shape = int(size[0]), int(size[1])
+        return LandscapeSource(split, count, shape, self.seed, self.materials)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +73,7 @@ class LandscapeSource:
     count: int
     size: tuple[int, int]
     seed: int
+    materials: int = 1
 
     def __len__(self) -> int:
         return self.count
@@ -67,7 +82,8 @@ class LandscapeSource:
         """Draws and paints scene `index`.
 
         Returns:
-            name, labels [h, w] uint8, image [h, w, 3] uint8, latent [8] float32 ~ N(0, 1).
+            name, labels [h, w] uint8, image [h, w, 3] uint8, latent [8] (with several materials
+            [12]) float32 ~ N(0, 1).
 
         Raises:
             IndexError: index is not in [0, len).
@@ -78,9 +94,11 @@ class LandscapeSource:
         latent = rng.standard_normal(LATENT_DIM).astype(np.float32)
         texture = int(rng.integers(2**31))
         labels = draw_labels(rng, self.size)
+        if self.materials > 1:  # drawn last, so that all else is as it is with one
+            latent = np.append(latent, rng.standard_normal(MATERIAL_DIM).astype(np.float32))
         return {
             "name": f"landscape_{self.split}_{index:06d}",
             "labels": labels,
-            "image": render(labels, latent, texture),
+            "image": render(labels, latent, texture, self.materials),
             "latent": latent,
         }

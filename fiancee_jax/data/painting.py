@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from fiancee_jax.data import noise, palette, scenery
-from fiancee_jax.data.palette import Mood, lit, mood, pick
+from fiancee_jax.data.materials import pick
+from fiancee_jax.data.palette import Mood, lit, mood
 
 
 class Pixels(NamedTuple):
@@ -41,18 +42,19 @@ class Pixels(NamedTuple):
         return noise.sample(tile, u, v, 2 * scale * self.pixel)
 
 
-def render(labels: np.ndarray, latent: np.ndarray, seed: int = 0) -> np.ndarray:
+def render(labels: np.ndarray, latent: np.ndarray, seed: int = 0, materials: int = 1) -> np.ndarray:
     """Paints a label map.
 
     Args:
         labels: [h, w], indices into `scenery.CLASSES`.
-        latent: [8], see the top of this file.
+        latent: [8], or [12] with several materials; see `palette`.
         seed: of the textures; light, season and weather do not depend on it.
+        materials: per class, 1, 2 or 4; see `materials`.
 
     Returns:
         [h, w, 3] uint8.
     """
-    m, view = mood(latent), _look(labels, seed)
+    m, view = mood(latent, materials), _look(labels, seed)
     picture = _sky(view, m)
     for label in range(scenery.CLOUD, len(scenery.CLASSES)):
         row, column = np.nonzero(labels == label)
@@ -157,10 +159,11 @@ def _slope(p: Pixels, m: Mood, scale: float) -> np.ndarray:
 
 
 def _mountain(p: Pixels, m: Mood) -> np.ndarray:
-    rough = p.noise(noise.fractal(2, 1.4), 160, 160)
-    stone = pick(palette.STONE, m.stone + 0.04 * rough) * (1 + 0.1 * rough[:, None])
+    made = m.ground.mountain
+    rough = p.noise(noise.fractal(2, 1.4), 160 * made.across, 160 * made.down)
+    stone = pick(made.colours, m.stone + 0.04 * rough) * (1 + 0.1 * made.depth * rough[:, None])
     woods = np.clip(4 * p.below - 0.45 + 0.12 * rough, 0, 0.6)[:, None].astype(np.float32)
-    cover = stone + (0.8 * pick(palette.TREES, m.season) - stone) * woods
+    cover = stone + (0.8 * pick(m.ground.forest.colours, m.season) - stone) * woods
     return cover * lit(m, 0.55 * _slope(p, m, 130) + 0.1 - np.minimum(p.below, 0.15))
 
 
@@ -170,42 +173,49 @@ def _snow(p: Pixels, m: Mood) -> np.ndarray:
 
 
 def _forest(p: Pixels, m: Mood) -> np.ndarray:
+    made = m.ground.forest
     crowns, stands = (
-        p.noise(noise.fractal(6, 0.9), 420, 260),
+        p.noise(noise.fractal(6, 0.9), 420 * made.across, 260 * made.down),
         p.noise(noise.fractal(4, 2.4), 90, 90),
     )
-    colour = pick(palette.TREES, m.season + 0.05 * crowns + 0.06 * stands)
+    colour = pick(made.colours, m.season + 0.05 * crowns + 0.06 * stands)
     top = 0.3 * np.exp(-p.below / 0.02) - 1.5 * np.minimum(p.below, 0.15)
-    return 0.9 * colour * lit(m, 0.3 * crowns + top + 0.1 * m.side * stands)
+    return 0.9 * colour * lit(m, 0.3 * made.depth * crowns + top + 0.1 * m.side * stands)
 
 
 def _meadow(p: Pixels, m: Mood) -> np.ndarray:
+    made = m.ground.meadow
     waves, blades = p.floor(noise.fractal(5, 2.2), 40), p.noise(noise.fractal(6, 0.9), 200, 400)
-    colour = pick(palette.GRASS, m.season + 0.04 * waves) * (1 + 0.06 * blades[:, None])
+    grain = 1 + 0.06 * made.depth * blades[:, None]
+    colour = pick(made.colours, m.season + 0.04 * waves) * grain
     flowers = (blades > 1.6) & (m.season < 0.35)
     colour = np.where(flowers[:, None], palette.BLOSSOM, colour)
-    return 0.9 * colour * lit(m, 0.14 * waves)
+    return 0.9 * colour * lit(m, 0.14 * made.depth * waves)
 
 
 def _field(p: Pixels, m: Mood) -> np.ndarray:
     """Rows of crops that run towards the horizon, on strips of different ripeness."""
+    made = m.ground.field
     waves = p.floor(noise.fractal(5, 2.2), 30)
     strips = np.sign(np.sin(3.1 * p.ground_x + 0.9 * p.ground_z + waves))
-    rows = np.sin(34 * p.ground_x + 2 * waves) * np.exp(-0.45 * p.ground_z)
-    colour = pick(palette.CROPS, m.season + 0.05 * strips + 0.03 * waves)
-    return 0.85 * colour * lit(m, 0.35 * rows + 0.08 * waves)
+    rows = np.sin(34 * made.across * p.ground_x + 2 * waves) * np.exp(-0.45 * p.ground_z)
+    colour = pick(made.colours, m.season + 0.05 * strips + 0.03 * waves)
+    return 0.85 * colour * lit(m, 0.35 * made.depth * rows + 0.08 * waves)
 
 
 def _sand(p: Pixels, m: Mood) -> np.ndarray:
+    made = m.ground.sand
     dunes = p.floor(noise.fractal(5, 2.2), 50)
     ripples = np.sin(22 * p.ground_z + 6 * dunes) * np.exp(-0.5 * p.ground_z)
-    return pick(palette.GRAINS, m.stone + 0.03 * dunes) * lit(m, 0.12 * dunes + 0.12 * ripples)
+    shade = 0.12 * made.depth * dunes + 0.12 * made.depth * ripples
+    return pick(made.colours, m.stone + 0.03 * dunes) * lit(m, shade)
 
 
 def _rock(p: Pixels, m: Mood) -> np.ndarray:
-    cracks = p.noise(noise.fractal(6, 0.9), 150, 150)
+    made = m.ground.rock
+    cracks = p.noise(noise.fractal(6, 0.9), 150 * made.across, 150 * made.down)
     top = 0.35 * np.exp(-p.below / 0.03) - 2 * np.minimum(p.below, 0.15)
-    colour = 0.9 * pick(palette.STONE, m.stone) * (1 + 0.12 * cracks[:, None])
+    colour = 0.9 * pick(made.colours, m.stone) * (1 + 0.12 * made.depth * cracks[:, None])
     return colour * lit(m, 0.5 * _slope(p, m, 220) + top)
 
 
@@ -232,7 +242,8 @@ def _paint_water(picture: np.ndarray, labels: np.ndarray, view: View, m: Mood) -
     mirror = row - 2 * depth - 1 + np.round(ripple * depth * 0.15).astype(np.int64)
     mirrored = picture[np.clip(mirror, 0, h - 1), column]
     near = g.near[row, 0].astype(np.float32)
-    own = pick(palette.WATERS, m.water) * lit(m, 0.12 * ripple)
+    made = m.ground.water
+    own = pick(made.colours, m.water) * lit(m, 0.12 * made.depth * ripple)
     share = (0.72 - 0.45 * near)[:, None]
     colour = own + (mirrored - own) * share
     path = np.exp(-(((g.x[0, column] - 0.45 * w / h * m.side) / 0.16) ** 2))

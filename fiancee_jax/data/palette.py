@@ -12,6 +12,9 @@ The latent's eight numbers, each N(0, 1):
 | 5 | water: glacial, blue, green, brown |
 | 6 | geology: basalt, granite, limestone, sandstone (mountain, rock, sand) |
 | 7 | weather: clear to overcast; white or stormy clouds |
+
+With several materials per class the latent has twelve; `materials` says what the last four do, and
+2, 5 and 6 shift the colours of each material a little.
 """
 
 from __future__ import annotations
@@ -20,36 +23,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fiancee_jax.data.materials import RAMP, Ground, choose, ramp
+
 LATENT_DIM = 8
-RAMP = 256  # entries of a colour ramp
-
-
-def _ramp(*colours: tuple[float, float, float]) -> np.ndarray:
-    """[256, 3] float32: the colours, evenly spaced, with straight lines between them."""
-    at, keys = np.linspace(0, len(colours) - 1, RAMP), np.array(colours)
-    channels = [np.interp(at, range(len(colours)), keys[:, c]) for c in range(3)]
-    return np.stack(channels, -1).astype(np.float32)
-
 
 # By the height of the sun: dusk, golden hour, day, noon.
-ZENITH = _ramp((0.14, 0.15, 0.34), (0.33, 0.42, 0.68), (0.25, 0.50, 0.86), (0.16, 0.44, 0.88))
-HORIZON = _ramp((0.86, 0.42, 0.32), (0.99, 0.74, 0.46), (0.78, 0.87, 0.95), (0.74, 0.87, 0.98))
-SUN = _ramp((0.62, 0.34, 0.30), (1.10, 0.74, 0.42), (1.00, 0.93, 0.82), (1.04, 1.02, 0.95))
-AMBIENT = _ramp((0.24, 0.23, 0.38), (0.35, 0.34, 0.43), (0.38, 0.42, 0.50), (0.42, 0.46, 0.53))
-# By season: spring, summer, autumn, winter.
-TREES = _ramp((0.36, 0.55, 0.20), (0.13, 0.36, 0.14), (0.72, 0.38, 0.08), (0.58, 0.62, 0.66))
-GRASS = _ramp((0.50, 0.72, 0.24), (0.36, 0.56, 0.20), (0.70, 0.60, 0.28), (0.93, 0.95, 0.99))
-CROPS = _ramp((0.42, 0.52, 0.20), (0.92, 0.80, 0.34), (0.56, 0.38, 0.22), (0.84, 0.84, 0.88))
-# By geology: basalt, granite, limestone, sandstone.
-STONE = _ramp((0.28, 0.27, 0.31), (0.53, 0.51, 0.50), (0.72, 0.67, 0.58), (0.78, 0.44, 0.28))
-GRAINS = _ramp((0.44, 0.41, 0.40), (0.82, 0.75, 0.60), (0.94, 0.88, 0.70), (0.90, 0.60, 0.38))
-# By what the water carries: glacial, blue, green, brown.
-WATERS = _ramp((0.30, 0.70, 0.70), (0.08, 0.34, 0.60), (0.10, 0.34, 0.28), (0.36, 0.32, 0.24))
+ZENITH = ramp((0.14, 0.15, 0.34), (0.33, 0.42, 0.68), (0.25, 0.50, 0.86), (0.16, 0.44, 0.88))
+HORIZON = ramp((0.86, 0.42, 0.32), (0.99, 0.74, 0.46), (0.78, 0.87, 0.95), (0.74, 0.87, 0.98))
+SUN = ramp((0.62, 0.34, 0.30), (1.10, 0.74, 0.42), (1.00, 0.93, 0.82), (1.04, 1.02, 0.95))
+AMBIENT = ramp((0.24, 0.23, 0.38), (0.35, 0.34, 0.43), (0.38, 0.42, 0.50), (0.42, 0.46, 0.53))
 BLOSSOM = np.array([0.95, 0.85, 0.45], np.float32)
 
 
 class Mood(NamedTuple):
-    """What a latent means. Colours are [3] float32, the rest floats in [0, 1] or [-1, 1]."""
+    """What a latent means. Colours are [3] float32, numbers are in [0, 1] or [-1, 1]."""
 
     zenith: np.ndarray
     horizon: np.ndarray
@@ -62,10 +49,16 @@ class Mood(NamedTuple):
     water: float
     stone: float
     overcast: float
+    ground: Ground
 
 
-def mood(latent: np.ndarray) -> Mood:
-    """Reads a latent [8]; each number is squashed smoothly, so that any N(0, 1) draw is usable."""
+def mood(latent: np.ndarray, materials: int = 1) -> Mood:
+    """Reads a latent; each number is squashed smoothly, so that any N(0, 1) draw is usable.
+
+    Args:
+        latent: [8], or [12] with several materials.
+        materials: per class, see `materials`.
+    """
     z = np.asarray(latent, np.float64)
     share = 1 / (1 + np.exp(-1.7 * z))  # about uniform in (0, 1) for z from N(0, 1)
     over, at = 0.9 * share[7] ** 2, int(share[0] ** 0.75 * (RAMP - 1))
@@ -83,14 +76,10 @@ def mood(latent: np.ndarray) -> Mood:
         water=share[5],
         stone=share[6],
         overcast=over,
+        ground=choose(z, materials),
     )
 
 
 def lit(m: Mood, shade: np.ndarray) -> np.ndarray:
     """Light on a surface, [n, 3]; shade [n] is about 0 on average, positive towards the sun."""
     return m.ambient + m.sun * np.clip(0.65 + shade, 0, 1.5)[:, None].astype(np.float32)
-
-
-def pick(ramp: np.ndarray, at: np.ndarray | float) -> np.ndarray:
-    """Colours of a ramp at positions in [0, 1] (beyond: its ends), [..., 3]."""
-    return ramp[np.clip(np.asarray(at) * (RAMP - 1), 0, RAMP - 1).astype(np.int64)]
