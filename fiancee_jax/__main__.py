@@ -8,13 +8,14 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from fiancee_jax import checkpoint, cli, cost_report, inference
-from fiancee_jax.config import load_config
+from fiancee_jax.config import PHASES, load_config
 from fiancee_jax.data import archives
+from fiancee_jax.evaluation.options import Options
 from fiancee_jax.exits import MultiExit
 
 
@@ -75,7 +76,8 @@ def convert(
     print(
         f"{'found' if already else 'wrote'} {written}: {said}\n"
         f"render: python infer.py --model {name} --labels DIR --out DIR --exit full\n"
-        f"go on:  python train.py {name} --phases guides branches predictor --data.root DIR"
+        f"go on:  python train.py {name} --phases {' '.join(PHASES[1:])} "
+        "--data.root DIR"
     )
 
 
@@ -135,6 +137,35 @@ def compare(
     compare(inference.load(model), model, labels, out, max_lpips)
 
 
+def evaluate(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
+    """Measures every exit once, replays every policy and baseline; writes a page and its numbers.
+
+    Args:
+        options: see `evaluation.options.Options`.
+    """
+    from fiancee_jax.evaluation.run import evaluate
+
+    evaluate(options)
+
+
+def baselines(
+    model: pathlib.Path,
+    names: tuple[str, ...] = ("students", "no_guides", "zero_guides"),
+    student_widths: tuple[float, ...] = (0.4, 0.5, 0.6),
+) -> None:
+    """Trains what an evaluation compares with, into WORKDIR/baselines; finished ones are kept.
+
+    Args:
+        model: a workdir whose branches and predictor are trained.
+        names: distilled students; branches without guides; with zeros for guides.
+        student_widths: channels of the students, as shares of the backbone's.
+    """
+    from fiancee_jax.training.derive import train_baselines
+
+    for written in train_baselines(inference.find_model(model), names, student_widths):
+        print(f"wrote {written}")
+
+
 def demo(
     workdir: pathlib.Path = pathlib.Path("runs/demo"), out: pathlib.Path = pathlib.Path("out/demo")
 ) -> None:
@@ -153,10 +184,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the verb given on the command line."""
     verbs = {
         "arrange": arrange,
+        "baselines": baselines,
         "compare": compare,
         "convert": convert,
         "cost": cost,
         "demo": demo,
+        "evaluate": evaluate,
         "prepare": prepare,
     }
     tyro.extras.subcommand_cli_from_dict(verbs, prog="python -m fiancee_jax", args=arguments)

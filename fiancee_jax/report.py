@@ -81,6 +81,7 @@ def page(
     exits: Sequence[ExitLine],
     classes: Sequence[str] = (),
     colors: np.ndarray | None = None,
+    setting: str = "",
 ) -> str:
     """The HTML of a rendered folder; pictures lie beside it, label maps in ``_labels/``.
 
@@ -91,18 +92,15 @@ def page(
         exits: all exits of the model.
         classes: names for the legend.
         colors: their colours, [classes, 3] uint8.
+        setting: what calibration made of the policy, in words.
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["figures"] = figures
-    environment.filters["href"] = href
-    source = importlib.resources.files("fiancee_jax").joinpath("report.html").read_text("utf-8")
     swatches = [] if colors is None else [tuple(map(int, c)) for c in colors]
     total = len(pictures)
-    return environment.from_string(source).render(
+    return render(
+        "report.html",
         title=title,
         policy=policy,
+        setting=setting,
         total=total,
         mean_gmacs=sum(p.gmacs for p in pictures) / max(total, 1),
         share=share_of_full(pictures),
@@ -111,6 +109,21 @@ def page(
         cards=pictures[:MAX_CARDS],
         num_exits=len(exits),
     )
+
+
+def render(template: str, **context: Any) -> str:
+    """A template of the package with these values, which are escaped; it may include others."""
+    folder = importlib.resources.files("fiancee_jax")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figures"] = figures
+    environment.filters["href"] = href
+    return environment.get_template(template).render(context)
 
 
 def share_of_full(pictures: Sequence[Picture]) -> float:

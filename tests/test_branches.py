@@ -179,9 +179,12 @@ def test_a_learnt_palette_is_a_function_of_z_painted_on_the_map(backbone):
     module = light(Exit(2, 0.5), "learnt")
     variables = without_head(by_hand.filled(module.init, taps[2], CONDITION, INPUTS, Guide()))
     picture = jax.jit(module.apply)(variables, taps[2], CONDITION, INPUTS, Guide())
-    dense = variables["params"]["palette"]
+    hidden, dense = (variables["params"][k] for k in ("palette_hidden", "palette"))
     z = np.asarray(INPUTS["z"])
-    palette = np.tanh(z @ dense["kernel"] + dense["bias"]).reshape(2, 2, 3)
+    x = z @ hidden["kernel"] + hidden["bias"]
+    gelu = x / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
+    palette = np.concatenate([z, gelu], axis=1) @ dense["kernel"] + dense["bias"]
+    palette = np.tanh(palette).reshape(2, 2, 3)
     labels = np.asarray(INPUTS["labels"])
     expected = np.stack([palette[b][labels[b]] for b in range(2)]).clip(-0.97, 0.97)
     np.testing.assert_allclose(picture, expected, atol=1e-4)

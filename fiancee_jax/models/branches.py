@@ -13,7 +13,7 @@ from fiancee_jax.config import Exit, Guides
 from fiancee_jax.models.layers import Conv
 from fiancee_jax.models.staged import Inputs, PyTree, StagedGenerator
 
-Taps = dict[int, Array]  # features after each stage, by stage number
+Taps = dict[int, Array]  # features after each stage, by stage number; 0 is the stem
 
 
 class Guide(NamedTuple):
@@ -53,13 +53,14 @@ class Backbone(nn.Module):
         return self.head(taps[self.family.num_stages]), taps
 
     def trunk(self, condition: PyTree, last: int, *, train: bool = False) -> Taps:
-        """Features after each of the stages 1..last; nothing beyond `last` is computed."""
+        """Features after the stem and the stages 1..last; nothing beyond `last` is computed."""
 
         def run(module: nn.Module, *args: PyTree) -> Array:
             return module(*args, train=train)
 
         run = nn.remat(run) if self.remat else run
-        x, taps = run(self.stem, condition), {}
+        x = run(self.stem, condition)
+        taps = {0: x}
         for index, stage in enumerate(self.stages[:last], start=1):
             x = taps[index] = run(stage, x, condition)
         return taps
@@ -84,6 +85,7 @@ class Branch(nn.Module):
         self.head = self.family.head()
         if self.guides.form == "learnt":
             parts, channels = self.family.palette_shape
+            self.palette_hidden = nn.Dense(self.guides.hidden) if self.guides.hidden else None
             self.palette = nn.Dense(parts * channels)
 
     def __call__(
@@ -107,7 +109,10 @@ class Branch(nn.Module):
         return self.head(x, base)
 
     def _learnt(self, inputs: Inputs) -> Array:
-        palette = jnp.tanh(self.palette(self.family.view(inputs)[1]))
+        x = self.family.view(inputs)[1]
+        if self.palette_hidden is not None:
+            x = jnp.concatenate([x, nn.gelu(self.palette_hidden(x))], axis=-1)
+        palette = jnp.tanh(self.palette(x))
         return self.family.paint(palette.reshape(-1, *self.family.palette_shape), inputs)
 
 

@@ -1,0 +1,116 @@
+"""``evaluation.json``: everything measured and replayed, with stable keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+import shlex
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+from fiancee_jax.evaluation import contrasts, curves
+from fiancee_jax.evaluation.options import Options
+from fiancee_jax.evaluation.records import Records
+from fiancee_jax.evaluation.rows import set_distances
+from fiancee_jax.evaluation.subjects import Study
+from fiancee_jax.evaluation.table import Table
+from fiancee_jax.inference import Renderer
+from fiancee_jax.metrics import mean_iou
+from fiancee_jax.training.derive import BASELINES
+
+FORMAT_VERSION = 1
+
+
+def assemble(study: Study, table: Table) -> dict[str, Any]:
+    """All of it, ready for JSON."""
+    found, options, renderer = table.subject.records, study.options, study.renderer
+    limits = list(table.calibrated)
+    rows = [row.columns(x, table.full_gmacs, table.seed) for x in limits for row in table.rows(x)]
+    return {
+        "format_version": FORMAT_VERSION,
+        "command": shlex.join(["python", "-m", "fiancee_jax", *sys.argv[1:]]),
+        "model": options.model,
+        "config": renderer.config.name,
+        "data": {"kind": type(study.data).__name__, **dataclasses.asdict(study.data)},
+        "split": options.split,
+        "inputs": int(found.units.max()) + 1,
+        "records": len(found.names),
+        "latents": options.latents,
+        "seed": options.seed,
+        "environment": environment(),
+        "full_gmacs": table.full_gmacs,
+        "predictor_gmacs": table.subject.predictor_gmacs,
+        "max_lpips": limits,
+        "exits": _exits(renderer, table),
+        "rows": rows,
+        "absent": _absences(renderer, table, options),
+        "gaps": [gap for limit in limits for gap in contrasts.gaps(table, limit)],
+        "comparisons": [c for limit in limits for c in contrasts.comparisons(table, limit)],
+        "curves": curves.curves(table),
+        "reliability": curves.reliability(found.predicted, found.lpips),
+        "promises": curves.promises(table),
+        "real": _real(found, table.subject.void),
+        "timing": dataclasses.asdict(table.subject.times),
+    }
+
+
+def _exits(renderer: Renderer, table: Table) -> list[dict[str, Any]]:
+    exits = [(e.name, e.tap, e.width) for e in renderer.model.exits] + [("backbone", None, 1.0)]
+    lpips_, gmacs = table.subject.records.lpips, table.subject.gmacs
+    return [
+        {
+            "number": i + 1,
+            "name": name,
+            "tap": tap,
+            "width": width,
+            "gmacs": float(gmacs[i]),
+            "share": float(gmacs[i] / gmacs[-1]),
+            "lpips_alex_mean": float(lpips_[:, i].mean()),
+            "lpips_alex_p10": float(np.percentile(lpips_[:, i], 10)),
+            "lpips_alex_p90": float(np.percentile(lpips_[:, i], 90)),
+        }
+        for i, (name, tap, width) in enumerate(exits)
+    ]
+
+
+def _absences(renderer: Renderer, table: Table, options: Options) -> dict[str, str]:
+    """Rows that could be there and are not: why, and the command that adds them."""
+    model = shlex.quote(options.model)
+    why = {
+        name: f"not trained: python -m fiancee_jax baselines --model {model} --names {name}"
+        for name in BASELINES
+        if name not in table.companions
+    }
+    if table.ridge is None:
+        why["ridge"] = "the workdir keeps no predictor_targets.npz"
+    if renderer.calibration is None:
+        why["calibrated"] = f"not calibrated: python train.py {model} --phases calibration"
+    return why
+
+
+def _real(found: Records, void: int | None) -> dict[str, Any]:
+    """What the judges say of the real pictures themselves: a ceiling."""
+    real: dict[str, Any] = {}
+    if found.real_confusion is not None:
+        real["miou"] = mean_iou(found.real_confusion, void)
+    if found.real_features is not None and len(found.real_features) >= 16:
+        halves = found.real_features[::2], found.real_features[1::2]
+        real["halves"] = set_distances(*halves)
+    return real
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, as far as they may matter for times."""
+    packages = ("jax", "flax", "numpy")
+    found = {name: importlib.metadata.version(name) for name in packages}
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **found,
+        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "system": f"{platform.system()} {platform.machine()}",
+    }

@@ -1,0 +1,249 @@
+"""Records: what every exit of a model makes of every input, measured once and kept on disk.
+
+Policies are replayed from these numbers without rendering anything again (`evaluation.replay`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fiancee_jax import cli, inference, losses, metrics
+from fiancee_jax.data import Batch, epoch
+from fiancee_jax.exits import MultiExit, Variables
+from fiancee_jax.inference import Renderer, file_latent
+from fiancee_jax.models import lpips
+from fiancee_jax.models.staged import Inputs
+
+BATCH = 16
+DISTANCES = ("lpips_alex", "lpips_vgg", "l1", "psnr", "ssim")
+
+
+class Judges(NamedTuple):
+    """The networks that look at finished pictures; absent ones leave their columns empty.
+
+    Attributes:
+        alex: LPIPS-alex. `vgg`: LPIPS-vgg.
+        features: pictures [b, h, w, 3] -> [b, d] for the Frechet and the kernel distance; or None.
+        segment: pictures -> class ids [b, h, w]; or None.
+    """
+
+    alex: lpips.LpipsParams
+    vgg: lpips.LpipsParams
+    features: Callable[[Any], Any] | None = None
+    segment: Callable[[Any], Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """m records (an input with a z each) at n exits; the backbone is exit n.
+
+    Attributes:
+        names: of the inputs, [m]; an input with several z's appears several times in a row.
+        distances: by name in `DISTANCES`, each [m, n], of an exit's picture to the backbone's of
+            the same input and z. PSNR in dB, L1 in units of [-1, 1].
+        predicted: predicted LPIPS-alex, [m, n]; NaN without a predictor.
+        shares: mean of the predictor's grid over space, [m, k] (for label maps: class areas).
+        edges: share of neighbouring cells of that grid that differ, [m]: crowdedness.
+        vector: the family's vector (z), [m, d].
+        features: of the pictures, [m, n, f] float32; None without a judge.
+        real_features: of the real pictures, [r, f]; None without a judge or pictures.
+        confusion: truth (label map) against the segmenter's reading, [m, n, k, k]; None without.
+        real_confusion: the same of the real pictures, [k, k]; None.
+    """
+
+    names: np.ndarray
+    distances: dict[str, np.ndarray]
+    predicted: np.ndarray
+    shares: np.ndarray
+    edges: np.ndarray
+    vector: np.ndarray
+    features: np.ndarray | None = None
+    real_features: np.ndarray | None = None
+    confusion: np.ndarray | None = None
+    real_confusion: np.ndarray | None = None
+
+    @property
+    def lpips(self) -> np.ndarray:
+        """LPIPS-alex [m, n]."""
+        return self.distances["lpips_alex"]
+
+    @property
+    def units(self) -> np.ndarray:
+        """Which input each record belongs to, [m]: what a bootstrap draws."""
+        return np.unique(self.names, return_inverse=True)[1]
+
+
+# --- measuring ----------------------------------------------------------------------------------
+def measure(
+    renderer: Renderer,
+    source: Any,
+    judges: Judges,
+    *,
+    seed: int = 0,
+    latents: int = 1,
+    what: str = "inputs",
+) -> Records:
+    """Renders every exit once for each input (and z) and compares with the backbone's picture.
+
+    Args:
+        renderer: the model.
+        source: an opened split.
+        judges: networks that look at the pictures.
+        seed: z of an input comes from this and its name, as in infer.py.
+        latents: z's for each input.
+        what: for the progress line.
+    """
+    rows: list[dict[str, np.ndarray]] = []
+    reals: list[dict[str, np.ndarray]] = []
+    with cli.Progress(what, len(source) * latents) as progress:
+        for names, batch in batches(renderer, source):
+            if batch.target is not None:
+                reals.append(_real(renderer, judges, batch, len(names)))
+            for k in range(latents):
+                rows.append(_rows(renderer, judges, names, batch, seed, k))
+                progress.advance(len(names))
+    joined = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+    order = np.argsort(joined["names"], kind="stable") if latents > 1 else slice(None)
+    joined = {key: value[order] for key, value in joined.items()}
+    real = {key: np.concatenate([r[key] for r in reals]) for key in (reals[0] if reals else {})}
+    return Records(
+        distances={name: joined.pop(name) for name in DISTANCES},
+        real_features=real.get("features"),
+        real_confusion=real["confusion"].sum(0) if "confusion" in real else None,
+        **joined,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def batches(renderer: Renderer, source: Any) -> Iterator[tuple[list[str], Batch]]:
+    """All inputs once, unaugmented; arrays are padded to full batches by repeating the last."""
+    family = renderer.model.family
+    for names, batch in epoch(source, family.size, BATCH, keys=family.input_names):
+        fill = np.minimum(np.arange(BATCH), len(names) - 1)
+        yield names, jax.tree.map(lambda x, fill=fill: x[fill], batch)
+
+
+def latents_of(renderer: Renderer, names: list[str], seed: int, k: int) -> np.ndarray:
+    """z [b, d] by (seed, name), the k-th of each name; the first is that of infer.py."""
+    length = renderer.model.family.latent_dim
+    found = [file_latent(seed, f"{name}#{k}" if k else name, length) for name in names]
+    return np.stack(found + found[-1:] * (BATCH - len(found)))
+
+
+def _rows(
+    renderer: Renderer, judges: Judges, names: list[str], batch: Batch, seed: int, k: int
+) -> dict[str, np.ndarray]:
+    model, variables, count = renderer.model, renderer.variables, len(names)
+    inputs = {**batch.inputs, "z": jnp.asarray(latents_of(renderer, names, seed, k))}
+    pictures = _pictures(model, variables, inputs)
+    nets = {"lpips_alex": judges.alex, "lpips_vgg": judges.vgg}
+    target = {name: _features(net, pictures[-1]) for name, net in nets.items()}
+    columns = [_compare(nets, target, x, pictures[-1]) for x in pictures]
+    row = {key: _stacked([c[key] for c in columns], count) for key in columns[0]}
+    row["ssim"] = _stacked([metrics.ssim(x, pictures[-1]) for x in pictures], count)
+    row["psnr"] = _stacked([metrics.psnr(x, pictures[-1]) for x in pictures], count)
+    row["predicted"] = _predicted(renderer, inputs)[:count]
+    seen = {key: np.asarray(value)[:count] for key, value in _seen(model, inputs).items()}
+    row |= {**seen, "names": np.array(names)}
+    if judges.features is not None:
+        row["features"] = _stacked([judges.features(x) for x in pictures], count)
+    if judges.segment is not None:
+        read = _stacked([judges.segment(x) for x in pictures], count)
+        row["confusion"] = _confusions(renderer, batch, read)
+    return row
+
+
+def _real(renderer: Renderer, judges: Judges, batch: Batch, count: int) -> dict[str, np.ndarray]:
+    """What the judges say of the real pictures."""
+    row: dict[str, np.ndarray] = {}
+    if judges.features is not None:
+        row["features"] = np.asarray(judges.features(batch.target))[:count]
+    if judges.segment is not None:
+        read = _stacked([judges.segment(batch.target)], count)
+        row["confusion"] = _confusions(renderer, batch, read)[:, 0]
+    return row
+
+
+def _stacked(columns: list[Any], count: int) -> np.ndarray:
+    return np.stack([np.asarray(c)[:count] for c in columns], axis=1)
+
+
+def _confusions(renderer: Renderer, batch: Batch, read: np.ndarray) -> np.ndarray:
+    """Confusion matrices [b, n, k, k] of the batch's label maps and readings [b, n, h, w]."""
+    k = len(renderer.config.model.classes)
+    labels = np.asarray(batch.inputs["labels"])[: len(read)]
+    pairs = zip(labels, read, strict=True)
+    return np.stack([[metrics.confusion(truth, x, k) for x in found] for truth, found in pairs])
+
+
+def _predicted(renderer: Renderer, inputs: Inputs) -> np.ndarray:
+    if not renderer.has_predictor:
+        return np.full((BATCH, renderer.model.num_exits), np.nan, np.float32)
+    return np.asarray(inference.predict(renderer.model, renderer.variables, inputs))
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _pictures(model: MultiExit, variables: Variables, inputs: Inputs) -> list[Any]:
+    return model.pictures(variables, inputs)
+
+
+_features = jax.jit(lpips.features)
+
+
+@jax.jit
+def _compare(nets: Any, target: Any, picture: Any, full: Any) -> dict[str, Any]:
+    perceptual = {
+        name: lpips.distance_from_features(net, lpips.features(net, picture), target[name])
+        for name, net in nets.items()
+    }
+    return {**perceptual, "l1": losses.l1(picture, full)}
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _seen(model: MultiExit, inputs: Inputs) -> dict[str, Any]:
+    grid, vector = model.family.view(inputs)
+    down = jnp.abs(grid[:, 1:] - grid[:, :-1]).sum(-1) / 2
+    across = jnp.abs(grid[:, :, 1:] - grid[:, :, :-1]).sum(-1) / 2
+    count = max(1, int(np.prod(down.shape[1:])) + int(np.prod(across.shape[1:])))
+    edges = (down.sum((1, 2)) + across.sum((1, 2))) / count
+    return {"shares": grid.mean((1, 2)), "edges": edges, "vector": vector}
+
+
+# --- keeping ------------------------------------------------------------------------------------
+def fingerprint(renderer: Renderer, data: Any, **options: Any) -> str:
+    """Changes whenever records would: weights, data, seed, latents, judges."""
+    digest = hashlib.sha256(json.dumps([repr(data), options], sort_keys=True).encode())
+    digest.update(repr(renderer.model).encode())
+    for leaf in jax.tree.leaves(renderer.variables):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def kept(path: pathlib.Path, mark: str, make: Callable[[], Records]) -> Records:
+    """The records in `path` if they carry `mark`, else made and written there."""
+    if path.is_file():
+        with np.load(path) as found:
+            if str(found["fingerprint"]) == mark:
+                return _unpacked(dict(found))
+    records = make()
+    flat = {k: v for k, v in vars(records).items() if v is not None and k != "distances"}
+    unfinished = path.with_name(f"{path.stem}.tmp.npz")
+    arrays: dict[str, Any] = {**flat, **records.distances}
+    np.savez(unfinished, fingerprint=np.array(mark), **arrays)
+    unfinished.replace(path)
+    return records
+
+
+def _unpacked(found: dict[str, np.ndarray]) -> Records:
+    found.pop("fingerprint")
+    distances = {name: found.pop(name) for name in DISTANCES}
+    return Records(distances=distances, **found)  # pyright: ignore[reportArgumentType]

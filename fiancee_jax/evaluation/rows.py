@@ -1,0 +1,199 @@
+"""The rows of the table: a policy over some records, and every column computed from them.
+
+Keys of a row in ``evaluation.json``; a column without a value is null and `why_empty` says why:
+
+    policy, label          stable key, and words for people
+    group                  static, baseline, router, guarantee, oracle or student
+    threshold              max_lpips that violations are counted against
+    setting                what the policy itself was set to, in words
+    gmacs, share           mean GMACs per picture, predictor and retrieval included; of full
+    lpips_alex_mean, _p95, _max; lpips_vgg_mean; l1_mean; psnr_mean (dB); ssim_mean
+                           of the picture to the backbone's own of the same input and z
+    violation_rate, violation_interval
+                           P(LPIPS-alex > threshold); 95 % by bootstrap over inputs
+    share_of_oracle_saving (full - router) / (full - oracle), mean GMACs, the oracle breaking the
+                           threshold as often
+    predictor_mae, predictor_spearman
+                           by early exit, of predicted against measured LPIPS-alex
+    fd_efflite0, kid, kid_std, samples
+                           to the real pictures; `samples` pictures (made, real)
+    miou                   of the pictures under a segmenter trained on real pictures
+    ms_batch1, ms_batched  per picture, from the medians of each exit and of the predictor
+    exits                  share of the records by exit 1..n
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from fiancee_jax import metrics
+from fiancee_jax.evaluation import replay
+from fiancee_jax.evaluation.records import Records
+from fiancee_jax.evaluation.replay import Policy
+from fiancee_jax.evaluation.timing import Times
+
+NO_PREDICTOR = "this policy predicts nothing"
+NO_FEATURES = "the weights of EfficientNet-lite0 are absent (extra eval), or there are no pictures"
+NO_SEGMENTER = "no segmenter: the family has no label maps, or the data no pictures to train one"
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A model whose exits were measured.
+
+    Attributes:
+        records: what was measured.
+        gmacs: of its exits, without a predictor, [n].
+        predictor_gmacs: of its predictor.
+        times: milliseconds of its exits.
+        void: class id without loss, or None.
+    """
+
+    records: Records
+    gmacs: np.ndarray
+    predictor_gmacs: float
+    times: Times
+    void: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A policy, before its columns are computed.
+
+    Attributes:
+        policy: stable key. `label`: words for people.
+        taken: probabilities of the exits, [m, n].
+        subject: whose exits.
+        setting: what it was set to, in words.
+        predicts: whether a predictor runs (and costs); `overhead` is what it costs, in GMACs.
+        predicted: estimates to be judged, [m, n], or None.
+        group: what the page draws together: static, baseline, router, guarantee, oracle, student.
+    """
+
+    policy: str
+    label: str
+    taken: Policy
+    subject: Subject
+    setting: str = ""
+    overhead: float = 0.0
+    predicted: np.ndarray | None = None
+    group: str = "router"
+
+    def columns(self, max_lpips: float, full_gmacs: float, seed: int) -> dict[str, Any]:
+        """All keys of the module's docstring."""
+        found: dict[str, Any] = {
+            "policy": self.policy,
+            "label": self.label,
+            "group": self.group,
+            "threshold": max_lpips,
+            "setting": self.setting,
+        }
+        why: dict[str, str] = {}
+        found |= self._costs(max_lpips, full_gmacs) | self._distances(max_lpips, seed)
+        for part in (self._predictor(), self._pictures(seed)):
+            for key, value in part.items():
+                found[key] = None if isinstance(value, str) else value
+                if isinstance(value, str):
+                    why[key] = value
+        return {**found, "why_empty": why}
+
+    def _costs(self, max_lpips: float, full_gmacs: float) -> dict[str, Any]:
+        records, gmacs = self.subject.records, self.subject.gmacs
+        mean = replay.mean_cost(self.taken, gmacs) + self.overhead
+        rate = self.violations(max_lpips).mean()
+        best = replay.oracle_at_violation(records.lpips, gmacs, max_lpips, float(rate))
+        saving = full_gmacs - replay.mean_cost(best, gmacs)
+        times, runs = self.subject.times, self.overhead > 0
+        return {
+            "gmacs": mean,
+            "share": mean / full_gmacs,
+            "share_of_oracle_saving": (full_gmacs - mean) / saving if saving > 0 else None,
+            "ms_batch1": times.mean(self.taken, batched=False, predictor=runs),
+            "ms_batched": times.mean(self.taken, batched=True, predictor=runs),
+            "exits": self.taken.mean(0).tolist(),
+        }
+
+    def violations(self, max_lpips: float) -> np.ndarray:
+        """Probability of each record to break the threshold, [m]."""
+        return (self.taken * (self.subject.records.lpips > max_lpips)).sum(1)
+
+    def _distances(self, max_lpips: float, seed: int) -> dict[str, Any]:
+        distances, taken = self.subject.records.distances, self.taken
+        lpips = distances["lpips_alex"]
+        broken = self.violations(max_lpips)
+        flat, weights = lpips.ravel(), taken.ravel()
+        p95 = np.quantile(flat, 0.95, weights=weights, method="inverted_cdf")
+        return {
+            "lpips_alex_mean": replay.mean_of(taken, lpips),
+            "lpips_alex_p95": float(p95),
+            "lpips_alex_max": float(flat[weights > 0].max()),
+            "lpips_vgg_mean": replay.mean_of(taken, distances["lpips_vgg"]),
+            "l1_mean": replay.mean_of(taken, distances["l1"]),
+            "psnr_mean": replay.mean_of(taken, distances["psnr"]),
+            "ssim_mean": replay.mean_of(taken, distances["ssim"]),
+            "violation_rate": float(broken.mean()),
+            "violation_interval": _bootstrap(broken, self.subject.records.units, seed),
+        }
+
+    def _predictor(self) -> dict[str, Any]:
+        if self.predicted is None:
+            return dict.fromkeys(("predictor_mae", "predictor_spearman"), NO_PREDICTOR)
+        lpips = self.subject.records.lpips
+        pairs = [(self.predicted[:, i], lpips[:, i]) for i in range(lpips.shape[1] - 1)]
+        return {
+            "predictor_mae": [float(np.abs(p - d).mean()) for p, d in pairs],
+            "predictor_spearman": [spearman(p, d) for p, d in pairs],
+        }
+
+    def _pictures(self, seed: int) -> dict[str, Any]:
+        """What the pictures look like as a set: one draw of a policy that mixes."""
+        records, rng = self.subject.records, np.random.default_rng(seed)
+        drawn = (self.taken.cumsum(1) > rng.random((len(self.taken), 1))).argmax(1)
+        rows = np.arange(len(drawn))
+        found: dict[str, Any] = dict.fromkeys(
+            ("fd_efflite0", "kid", "kid_std", "samples"), NO_FEATURES
+        )
+        if records.features is not None and records.real_features is not None:
+            found = set_distances(records.features[rows, drawn], records.real_features)
+        miou: Any = NO_SEGMENTER
+        if records.confusion is not None:
+            miou = metrics.mean_iou(records.confusion[rows, drawn].sum(0), self.subject.void)
+        return {**found, "miou": miou}
+
+
+def set_distances(made: np.ndarray, real: np.ndarray) -> dict[str, Any]:
+    """FD-EffLite0 and KID of made [n, f] to real [m, f] features."""
+    kid, deviation = metrics.kernel_distance(made, real)
+    return {
+        "fd_efflite0": metrics.frechet_distance(made, real),
+        "kid": kid,
+        "kid_std": deviation,
+        "samples": [len(made), len(real)],
+    }
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Rank correlation; None where one of them is constant."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return float(stats.spearmanr(a, b).statistic)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@functools.lru_cache(maxsize=64)
+def _draws(units: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, units, (1000, units))
+
+
+def _bootstrap(values: np.ndarray, units: np.ndarray, seed: int) -> list[float]:
+    """95 % interval of the mean when inputs are drawn with replacement."""
+    count = int(units.max()) + 1
+    sums = np.bincount(units, values, count)
+    sizes = np.bincount(units, minlength=count)
+    drawn = _draws(count, seed)
+    means = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    return np.percentile(means, [2.5, 97.5]).tolist()

@@ -1,0 +1,97 @@
+"""`evaluate`: measure every exit once, replay every policy, write table, numbers and page."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shlex
+from typing import Any
+
+import numpy as np
+
+from fiancee_jax import cli, inference
+from fiancee_jax.errors import UserError
+from fiancee_jax.evaluation import document, hardness, page, subjects
+from fiancee_jax.evaluation.options import Options
+from fiancee_jax.inference import Renderer
+from fiancee_jax.render_job import write_atomically
+
+
+def evaluate(options: Options) -> dict[str, Any]:
+    """Runs the evaluation; returns what ``evaluation.json`` holds."""
+    options.check()
+    workdir = inference.find_model(options.model)
+    renderer = inference.load(workdir)
+    _check_trained(renderer, options)
+    study = subjects.open_study(renderer, workdir, options)
+    out = options.out.resolve()
+    _make_writable(out)
+    inputs = f"{len(study.source)} inputs of {options.split}"
+    print(f"{inputs}, {renderer.model.num_exits} exits", flush=True)
+    table = subjects.measure(study)
+    found = document.assemble(study, table)
+    found["hardness"] = hardness.hardness(renderer, table, study.source, options.seed)
+    write_atomically(out / "evaluation.json", json.dumps(plain(found), indent=1).encode())
+    show(found)
+    page.write(out, found, renderer, table, study.source, options.seed)
+    for name in ("evaluation.json", "index.html", "records.npz"):
+        print(f"wrote {out / name}")
+    return found
+
+
+def plain(tree: Any) -> Any:
+    """JSON without NaN or infinity: those become null."""
+    if isinstance(tree, dict):
+        return {str(k): plain(v) for k, v in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [plain(v) for v in tree]
+    if isinstance(tree, float) and not np.isfinite(tree):
+        return None
+    return tree
+
+
+def show(found: dict[str, Any]) -> None:
+    """Prints the table of each threshold."""
+    headers = ("policy", "of full", "LPIPS", "p95", "above", "of oracle", "FD", "mIoU", "ms")
+
+    def number(value: float | None, form: str) -> str:
+        return "-" if value is None or not np.isfinite(value) else form.format(value)
+
+    for limit in found["max_lpips"]:
+        cells = [
+            (
+                row["label"],
+                number(row["share"], "{:.1%}"),
+                number(row["lpips_alex_mean"], "{:.4f}"),
+                number(row["lpips_alex_p95"], "{:.3f}"),
+                number(row["violation_rate"], "{:.1%}"),
+                number(row["share_of_oracle_saving"], "{:.1%}"),
+                number(row["fd_efflite0"], "{:.1f}"),
+                number(row["miou"], "{:.3f}"),
+                number(row["ms_batched"], "{:.2f}"),
+            )
+            for row in found["rows"]
+            if row["threshold"] == limit
+        ]
+        cli.print_table(headers, cells, f"max_lpips {limit:g}")
+        print()
+
+
+# --- checks -------------------------------------------------------------------------------------
+def _check_trained(renderer: Renderer, options: Options) -> None:
+    if "branches" not in renderer.variables or not renderer.has_predictor:
+        raise UserError(
+            f"{options.model} has no branches or no predictor yet, so there is nothing to "
+            f"evaluate. Run: python train.py {shlex.quote(options.model)}"
+        )
+
+
+def _make_writable(out: pathlib.Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".writable").touch()
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {out}: {error.strerror}. Give --out a folder that can be made."
+        ) from None

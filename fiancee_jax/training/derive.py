@@ -1,0 +1,81 @@
+"""Workdirs derived from another: the same frozen backbone, something after it changed.
+
+Baselines of an evaluation live in ``WORKDIR/baselines/NAME``:
+
+    students      static generators of reduced width (exits of tap 0), distilled from the backbone
+                  with the losses, steps and guide of the branches
+    no_guides     the same exits, branches without a guide; with a predictor of their own
+    zero_guides   zeros concatenated in the place of a guide (the control of equal cost), likewise
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Sequence
+
+from fiancee_jax.config import Config, Exit, read_config
+from fiancee_jax.errors import UserError
+from fiancee_jax.training.run import train
+
+BASELINES = ("students", "no_guides", "zero_guides")
+WIDTHS = (0.4, 0.5, 0.6)
+FORMS = {"no_guides": "none", "zero_guides": "zeros"}
+
+
+def derive(
+    workdir: pathlib.Path, out: pathlib.Path, config: Config, phases: Sequence[str]
+) -> pathlib.Path:
+    """Trains `phases` of `config` in `out` upon a copy of what `workdir` has before them.
+
+    What is finished in `out` is not trained again.
+
+    Args:
+        workdir: holds the backbone (and the guides, if `phases` starts after them).
+        out: the derived workdir.
+        config: what is trained there.
+        phases: consecutive phases.
+    """
+    before = ("backbone",) if phases[0] == "guides" else ("backbone", "guides")
+    for phase in before:
+        copy = out / "checkpoints" / phase
+        if not copy.is_dir():
+            unfinished = copy.with_name(f"{phase}.tmp")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.copytree(workdir / "checkpoints" / phase, unfinished)
+            unfinished.rename(copy)
+    return train(config, out, phases=phases)
+
+
+def baseline_config(config: Config, name: str, widths: Sequence[float] = WIDTHS) -> Config:
+    """The config of one of `BASELINES`."""
+    if name == "students":
+        exits = tuple(Exit(0, width) for width in widths)
+        return dataclasses.replace(config, name=name, exits=exits)
+    guides = dataclasses.replace(config.guides, form=FORMS[name])
+    return dataclasses.replace(config, name=name, guides=guides)
+
+
+def train_baselines(
+    workdir: pathlib.Path,
+    names: Sequence[str] = BASELINES,
+    widths: Sequence[float] = WIDTHS,
+) -> list[pathlib.Path]:
+    """Trains the baselines of a workdir; finished ones are left as they are.
+
+    Raises:
+        UserError: an unknown name or a width that is no share.
+    """
+    unknown = [name for name in names if name not in BASELINES]
+    if unknown or not names:
+        raise UserError(f"baselines {list(names)}: choose from {', '.join(BASELINES)}.")
+    if not widths or not all(0 < width < 1 for width in widths):
+        raise UserError(f"student-widths are {list(widths)}; give shares between 0 and 1.")
+    config, written = read_config(workdir), []
+    for name in names:
+        students = name == "students"
+        phases = ("branches",) if students else ("guides", "branches", "predictor")
+        changed = baseline_config(config, name, widths)
+        written.append(derive(workdir, workdir / "baselines" / name, changed, phases))
+    return written

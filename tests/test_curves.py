@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from studies import made_records, made_subject, made_table
+
+from fiancee_jax.evaluation import curves, ridge
+
+
+def test_curves_of_every_policy():
+    records = made_records()
+    fitted = ridge.fit(records.shares, records.vector, records.lpips[:, :-1])
+    names = ("no_guides", "zero_guides", "students")
+    table = made_table({name: made_subject(seed=i) for i, name in enumerate(names)}, fitted)
+    found = curves.curves(table)
+    assert set(found) == {
+        *("learned", "lambda", "oracle", "mixture", "exits", "ridge"),
+        *names,
+    }
+    for points in found.values():
+        for point in points:
+            assert point["share"] == pytest.approx(point["gmacs"] / 8)
+    oracle = {round(p["share"], 6): p["lpips"] for p in found["oracle"]}
+    mixture = [(p["share"], p["lpips"]) for p in found["mixture"]]
+    shares, distances = np.array(sorted(oracle)), [oracle[s] for s in sorted(oracle)]
+    for share, distance in mixture[1:-1]:
+        assert np.interp(share, shares, distances) < distance  # an oracle beats every mixture
+
+
+def test_reliability_has_bins_of_equal_size():
+    records = made_records(inputs=100)
+    found = curves.reliability(records.predicted, records.lpips)
+    assert [part["exit"] for part in found] == [1, 2, 3]
+    bins = found[0]["bins"]
+    assert len(bins) == 10
+    order = np.argsort(records.predicted[:, 0])[:10]
+    assert bins[0]["measured"] == pytest.approx(records.lpips[order, 0].mean())
+    assert [b["predicted"] for b in bins] == sorted(b["predicted"] for b in bins)
+
+
+def test_promises_beside_what_happened():
+    table = made_table(noise=0.3)
+    raw, kept, backbone = curves.promises(table)
+    assert (raw["confidence"], kept["confidence"], backbone["confidence"]) == (None, 0.8, 0.95)
+    assert raw["violations"] > kept["violations"] > backbone["violations"] == 0
+    assert backbone["share"] == pytest.approx(1 + 0.01 / 8)
+    assert raw["blocks"] == 60
+
+
+def test_interval_by_block_is_clopper_pearson():
+    # 0 of 10 and 3 of 10: (0, .3085) and (.0667, .6525), the standard table of exact intervals
+    whole = np.repeat(np.arange(10), 4)
+    assert curves.by_block(np.zeros(40), whole) == pytest.approx([0, 0.3085], abs=1e-4)
+    three = np.repeat([1.0] * 3 + [0.0] * 7, 4)
+    assert curves.by_block(three, whole) == pytest.approx([0.0667, 0.6525], abs=1e-4)
+    assert curves.by_block(np.ones(40), whole)[1] == 1

@@ -1,0 +1,77 @@
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import tiny_config, tiny_renderer, tiny_workdir
+
+import fiancee_jax as fj
+from fiancee_jax.config import BranchesPhase, Exit, Logging, PredictorPhase
+from fiancee_jax.errors import UserError
+from fiancee_jax.training import derive
+
+
+def config():
+    return tiny_config(
+        branches=BranchesPhase(steps=2, batch_size=4, lpips_net="alex", measure=4),
+        predictor=PredictorPhase(inputs=8, steps=2, batch_size=4, channels=4, hidden=8),
+        logging=Logging(every=1, preview_every=9, checkpoint_every=9),
+    )
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    folder.mkdir()
+    renderer = tiny_renderer()
+    renderer.config = dataclasses.replace(config(), exits=renderer.config.exits)
+    tiny_workdir(folder, renderer)
+    return folder
+
+
+def test_students_are_light_from_the_stem_on_and_share_the_backbone(workdir):
+    (written,) = derive.train_baselines(workdir, ["students"], [0.5])
+    assert written == workdir / "baselines" / "students"
+    student, model = fj.load(written), fj.load(workdir)
+    assert student.model.exits == (Exit(0, 0.5),)
+    assert not student.has_predictor
+    assert student.model.gmacs[-1] == model.model.gmacs[-1]
+    labels, z = np.zeros((2, 32, 32), np.int32), jnp.ones((2, 4))
+    full = model(labels, z=z, exit="full").images
+    np.testing.assert_array_equal(student(labels, z=z, exit="full").images, full)
+    picture = student(labels, z=z, exit=1).images
+    assert np.isfinite(picture).all()
+    assert np.abs(picture - full).max() > 1e-3
+
+    before = (written / "checkpoints" / "branches").stat().st_mtime_ns
+    derive.train_baselines(workdir, ["students"], [0.5])  # finished: left as it is
+    assert (written / "checkpoints" / "branches").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_controls_have_predictors_of_their_own(workdir):
+    for name, form in derive.FORMS.items():
+        (written,) = derive.train_baselines(workdir, [name])
+        control = fj.load(written)
+        assert control.config.guides.form == form
+        assert control.has_predictor
+        assert [e.name for e in control.model.exits] == ["tap1_w50", "tap2_w50"]
+
+
+def test_configs_of_baselines():
+    base = config()
+    students = derive.baseline_config(base, "students", [0.4, 0.6])
+    assert students.exits == (Exit(0, 0.4), Exit(0, 0.6))
+    assert students.branches == base.branches  # the same losses and as many steps
+    assert students.guides == base.guides
+    zeros = derive.baseline_config(base, "zero_guides")
+    assert (zeros.guides.form, zeros.exits) == ("zeros", base.exits)
+
+
+def test_what_cannot_be_trained_is_refused(workdir):
+    with pytest.raises(UserError, match=r"\['magic'\].*students, no_guides, zero_guides"):
+        derive.train_baselines(workdir, ["magic"])
+    with pytest.raises(UserError, match="student-widths are"):
+        derive.train_baselines(workdir, ["students"], [1.5])
+    json.loads((workdir / "config.json").read_text())  # untouched

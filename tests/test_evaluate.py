@@ -1,0 +1,131 @@
+"""`python -m fiancee_jax evaluate` from a workdir to its numbers and page."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from tiny import tiny_renderer, tiny_workdir
+
+from fiancee_jax.__main__ import main
+from fiancee_jax.errors import UserError
+from fiancee_jax.evaluation import segmentation, subjects
+from fiancee_jax.evaluation.options import Options
+from fiancee_jax.evaluation.run import evaluate, plain
+from fiancee_jax.routing.calibration import Calibration
+
+SHORT = segmentation.Training(steps=2, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    folder.mkdir()
+    tiny_workdir(folder, tiny_renderer())
+    students = folder / "baselines" / "students"
+    students.mkdir(parents=True)
+    tiny_workdir(students, tiny_renderer(exits=((0, 0.5),)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(workdir, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segmentation.load_or_train, "__defaults__", (SHORT,))
+        main(["evaluate", "--model", str(workdir), "--out", str(out), "--limit", "6"])
+    return out
+
+
+def read(out):
+    return json.loads((out / "evaluation.json").read_text())
+
+
+def test_numbers_page_and_records_are_written(found):
+    result = read(found)
+    assert result["format_version"] == 1
+    assert (result["inputs"], result["records"]) == (6, 6)
+    assert len(result["max_lpips"]) == 3
+    assert (found / "index.html").stat().st_size < 1_000_000
+    assert (found / "records.npz").is_file()
+    assert "evaluate" in result["command"]
+    assert result["data"]["kind"] == "Landscapes"
+
+
+def test_every_cell_has_a_value_or_a_reason(found):
+    for row in read(found)["rows"]:
+        empty = {key for key, value in row.items() if value is None} - {"share_of_oracle_saving"}
+        assert empty == set(row["why_empty"]), row["policy"]
+
+
+def test_absent_rows_say_how_to_get_them(found):
+    absent = read(found)["absent"]
+    assert set(absent) == {"no_guides", "zero_guides", "ridge", "calibrated"}
+    assert "baselines --model" in absent["no_guides"]
+    assert "--phases calibration" in absent["calibrated"]
+
+
+def test_a_second_run_renders_nothing_again(found, workdir, monkeypatch, capsys):
+    before = (found / "records.npz").stat().st_mtime_ns
+    monkeypatch.setattr(segmentation.load_or_train, "__defaults__", (SHORT,))
+    monkeypatch.setattr(subjects.records, "measure", lambda *_, **__: pytest.fail("rendered"))
+    options = Options(str(workdir), found, limit=6, max_lpips=(0.05,))
+    result = evaluate(options)
+    assert (found / "records.npz").stat().st_mtime_ns == before
+    assert result["max_lpips"] == [0.05]
+    assert "max_lpips 0.05" in capsys.readouterr().out
+
+
+def test_another_backbones_baseline_is_left_out(workdir, tmp_path):
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    shutil.rmtree(copy / "baselines" / "students")
+    (copy / "baselines" / "students").mkdir()
+    tiny_workdir(copy / "baselines" / "students", tiny_renderer(seed=9, exits=((0, 0.5),)))
+    renderer = subjects.inference.load(copy)
+    study = subjects.open_study(renderer, copy, Options(str(copy), tmp_path))
+    assert subjects.trained_baseline(study, "students") is None
+    assert subjects.trained_baseline(study, "no_guides") is None
+    original = study._replace(workdir=workdir)
+    assert subjects.trained_baseline(original, "students") is not None
+
+
+def test_settings_of_a_calibrated_model():
+    rng = np.random.default_rng(0)
+    predicted = rng.random((40, 2)).astype(np.float32)
+    renderer = tiny_renderer()
+    assert subjects.settings(renderer, 0.5, (0.8, 0.95)) == []
+    renderer.calibration = Calibration.from_measured(predicted, predicted, np.arange(40) // 4)
+    easy, hard = subjects.settings(renderer, 0.5, (0.8, 0.95))
+    assert easy.tau > 0
+    assert hard.tau < 0
+    assert "0.95 needs 19 calibration units" in hard.reason
+
+
+# --- mistakes -----------------------------------------------------------------------------------
+def test_mistakes_are_told_before_anything_is_rendered(workdir, tmp_path):
+    cases = [
+        (Options("nowhere", tmp_path), "no workdir or model called"),
+        (Options(str(workdir), tmp_path, latents=0), "latents is 0"),
+        (Options(str(workdir), tmp_path, confidence=(1.0,)), "confidence is"),
+        (Options(str(workdir), tmp_path, max_lpips=(float("nan"),)), "max-lpips is"),
+        (Options(str(workdir), tmp_path, split="winter"), "split is 'winter'"),
+        (Options(str(workdir), tmp_path, data=tmp_path / "nowhere"), "nowhere"),
+    ]
+    for options, words in cases:
+        with pytest.raises(UserError, match=words):
+            evaluate(options)
+    blocked = tmp_path / "file"
+    blocked.touch()
+    with pytest.raises(UserError, match="cannot write to"):
+        evaluate(Options(str(workdir), blocked))
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    tiny_workdir(bare, tiny_renderer())
+    shutil.rmtree(bare / "checkpoints" / "predictor")
+    with pytest.raises(UserError, match="no branches or no predictor yet"):
+        evaluate(Options(str(bare), tmp_path))
+
+
+def test_json_has_no_nan():
+    tree = {"a": float("nan"), "b": [1.0, float("inf")], "c": (None, "x"), 3: 1}
+    assert plain(tree) == {"a": None, "b": [1.0, None], "c": [None, "x"], "3": 1}

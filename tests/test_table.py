@@ -1,0 +1,78 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from studies import TIMES, made_records, made_subject, made_table
+
+from fiancee_jax.evaluation import ridge
+from fiancee_jax.evaluation.rows import Subject
+
+
+def students():
+    records = made_records(seed=3)
+    return Subject(records, np.array([1.5, 3.0, 5.0, 8.0]), 0.0, TIMES)
+
+
+def whole():
+    records = made_records()
+    fitted = ridge.fit(records.shares, records.vector, records.lpips[:, :-1])
+    controls = {"no_guides": made_subject(seed=1), "zero_guides": made_subject(seed=2)}
+    return made_table({**controls, "students": students()}, fitted)
+
+
+def test_every_row_of_the_issue_is_there():
+    keys = [row.policy for row in whole().rows(0.1)]
+    assert len(keys) == len(set(keys))
+    assert keys == [
+        *("backbone", "exit_1", "exit_2", "exit_3"),
+        *("mixture_equal_distance", "mixture_equal_cost", "random_router", "ridge"),
+        *("no_guides", "zero_guides", "learned", "lambda"),
+        *("budget_batch_0.25", "budget_batch_0.5", "budget_0.5"),
+        *("calibrated_0.8", "calibrated_0.95", "oracle"),
+        *("student_1", "learned_as_student_1", "student_2", "learned_as_student_2"),
+        *("student_3", "learned_as_student_3"),
+    ]
+
+
+def test_what_is_absent_leaves_its_rows_out():
+    keys = [row.policy for row in made_table().rows(0.1)]
+    assert not {"ridge", "no_guides", "zero_guides", "student_1"} & set(keys)
+    table = dataclasses.replace(made_table(), calibrated={0.1: []}, budget_tau={})
+    keys = [row.policy for row in table.rows(0.1)]
+    assert not [key for key in keys if key.startswith(("calibrated", "budget_0"))]
+
+
+def by_key(table, max_lpips=0.1):
+    return {row.policy: row.columns(max_lpips, 8.0, 0) for row in table.rows(max_lpips)}
+
+
+def test_mixtures_are_as_near_or_as_dear_as_the_router():
+    rows = by_key(whole())
+    learned = rows["learned"]
+    near, dear = rows["mixture_equal_distance"], rows["mixture_equal_cost"]
+    assert near["lpips_alex_mean"] == pytest.approx(learned["lpips_alex_mean"])
+    assert near["gmacs"] > learned["gmacs"]  # the router sees something here
+    assert dear["gmacs"] == pytest.approx(learned["gmacs"])
+    assert dear["lpips_alex_mean"] > learned["lpips_alex_mean"]
+    assert rows["random_router"]["gmacs"] == pytest.approx(learned["gmacs"] - 0.01)
+    assert rows["lambda"]["gmacs"] <= learned["gmacs"] + 1e-9
+
+
+def test_budgets_are_kept():
+    rows = by_key(whole())
+    for share in (0.25, 0.5):
+        assert rows[f"budget_batch_{share:g}"]["gmacs"] <= 8 * share + 1e-9
+        assert rows[f"budget_batch_{share:g}"]["gmacs"] == pytest.approx(8 * share, rel=0.05)
+
+
+def test_students_meet_a_router_of_their_cost():
+    rows = by_key(made_table({"students": students()}, inputs=400))
+    for e, gmacs in enumerate((1.5, 3.0, 5.0), start=1):
+        assert rows[f"student_{e}"]["gmacs"] == gmacs
+        assert rows[f"learned_as_student_{e}"]["gmacs"] == pytest.approx(gmacs, rel=0.02)
+
+
+def test_a_promise_that_cannot_be_kept_takes_the_backbone():
+    row = by_key(whole())["calibrated_0.95"]
+    assert row["exits"] == [0, 0, 0, 1]
+    assert "too few units" in row["setting"]

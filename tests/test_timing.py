@@ -1,0 +1,23 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import tiny_renderer
+
+from fiancee_jax.evaluation import replay
+from fiancee_jax.evaluation.timing import Times, time_exits
+
+
+def test_means_by_the_exits_taken():
+    times = Times([1.0, 3.0], [0.5, 2.0], 0.25, 0.1, 4)
+    taken = replay.one_hot(np.array([1, 2, 2, 2]), 2)
+    assert times.mean(taken, batched=False, predictor=False) == pytest.approx(2.5)
+    assert times.mean(taken, batched=True, predictor=True) == pytest.approx(1.625 + 0.1)
+
+
+def test_times_every_exit_and_the_predictor():
+    renderer = tiny_renderer()
+    inputs = {"labels": jnp.zeros((2, 32, 32), jnp.int32), "z": jnp.zeros((2, 4))}
+    found = time_exits(renderer, inputs)
+    assert len(found.single) == len(found.batched) == renderer.model.num_exits
+    assert min(found.single + found.batched + [found.predictor_single]) > 0
+    assert found.batch == 2

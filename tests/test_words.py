@@ -1,0 +1,68 @@
+"""What is said of an evaluation: savings, promises, defeats, and numbers in words."""
+
+import pytest
+
+from fiancee_jax.evaluation import words
+
+GAP = {
+    "policy": "learned", "threshold": 0.1, "router": 5.0, "mixture": 6.0, "oracle": 4.0,
+    "gain": 1.0, "gain_interval": [0.5, 1.5], "taken": 0.5, "taken_interval": [0.2, 0.8],
+}  # fmt: skip
+ROW = {
+    "policy": "learned", "label": "learned router", "threshold": 0.1, "share": 0.5,
+    "group": "router",    "violation_rate": 0.2, "violation_interval": [0.1, 0.3],
+}  # fmt: skip
+
+
+def said(**changes):
+    found = {"max_lpips": [0.1], "rows": [ROW], "gaps": [GAP], "promises": [], "full_gmacs": 10.0}
+    return " ".join(words.headline({**found, **changes})).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_headline_says_savings_and_breaks():
+    text = said()
+    assert "spends 50.0 % of the backbone\u2019s GMACs and breaks the threshold on 20.0 %" in text
+    assert (
+        "needs 60.0 % for the same mean LPIPS: the learned router saves 10.0 points, 50 %" in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("gain", "ends", "part"),
+    [(-1.0, [-1.5, -0.5], "costs 10.0 points more"), (0.2, [-0.1, 0.5], "is not clearly cheaper"),
+     (0.2, [None, None], "is not clearly cheaper")],
+)  # fmt: skip
+def test_headline_says_plainly_where_it_loses(gain, ends, part):
+    assert part in said(gaps=[{**GAP, "gain": gain, "gain_interval": ends}])
+
+
+@pytest.mark.parametrize(
+    ("observed", "low", "part"),
+    [(0.08, 0.05, "breaks it on 8.0 %, for"), (0.12, 0.05, "though not more than chance may do"),
+     (0.3, 0.2, "breaks it on 30.0 %, more than promised, for")],
+)  # fmt: skip
+def test_headline_holds_a_promise_against_what_was_observed(observed, low, part):
+    promise = {"threshold": 0.1, "confidence": 0.9, "violations": observed, "share": 0.7,
+               "violations_interval": [low, 0.5]}  # fmt: skip
+    other = {**promise, "confidence": 0.8}
+    assert part in said(promises=[other, promise])
+    assert words.broken(promise) == (low > 0.1)
+
+
+def test_losses_name_every_clear_defeat():
+    pair = {"a": "learned", "b": "ridge", "threshold": 0.1, "lpips_difference": 0.01,
+            "lpips_interval": [0.005, 0.02], "violation_difference": -0.1,
+            "violation_interval": [-0.2, -0.01]}  # fmt: skip
+    worse = {**GAP, "gain": -1.0, "gain_interval": [-2.0, -0.5]}
+    found = {"rows": [], "gaps": [GAP, worse], "comparisons": [pair], "full_gmacs": 10.0}
+    assert words.losses(found) == [
+        "at max_lpips 0.1 the blind mixture of equal mean LPIPS costs 10.0 points less",
+        "at max_lpips 0.1, equal GMACs, ridge is 0.0100 LPIPS nearer on average",
+    ]
+
+
+def test_numbers_have_no_minus_before_zero():
+    assert words.percent(-1e-12) == "0.0\N{NO-BREAK SPACE}%"
+    assert words.percent(None) == words.percent(float("nan")) == "\N{EN DASH}"
+    assert words.interval([-0.031, 0.04]).split() == ["\N{MINUS SIGN}3.1", "to", "4.0", "%"]
+    assert words.interval([None, 0.1]) == words.interval(None) == ""
