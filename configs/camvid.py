@@ -49,7 +49,14 @@ config = Config(
     ),
     branches=BranchesPhase(steps=400, batch_size=8, lr=4e-3, lpips_net="alex", measure=232),
     predictor=PredictorPhase(
-        inputs=4000, steps=500, batch_size=128, lr=3e-3, channels=16, hidden=32
+        inputs=4000,
+        steps=500,
+        batch_size=128,
+        lr=3e-3,
+        channels=16,
+        hidden=32,
+        squares=True,
+        members=4,
     ),
     calibration=CalibrationPhase(block=5),  # 58 frames of three drives, one a second: 13 units
     logging=Logging(every=50, preview_every=500, checkpoint_every=250),

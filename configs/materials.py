@@ -9,6 +9,7 @@ map explains 28 % of the variance of the classes' colours instead of 71 %. 0.360
 from fiancee_jax.config import (
     BackbonePhase,
     BranchesPhase,
+    CalibrationPhase,
     Config,
     Exit,
     Guides,
@@ -45,6 +46,9 @@ config = Config(
         own_latent=10.0,
     ),
     branches=BranchesPhase(steps=400, batch_size=8, lr=4e-3, lpips_net="alex", measure=256),
-    predictor=PredictorPhase(inputs=3000, steps=500, batch_size=128),
+    predictor=PredictorPhase(
+        inputs=3000, steps=500, batch_size=128, lr=3e-3, squares=True, members=4
+    ),
+    calibration=CalibrationPhase(inputs=100),
     logging=Logging(every=50, preview_every=200, checkpoint_every=200),
 )

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from fiancee_jax import cost, guides
 from fiancee_jax.config import Config, Exit, Guides, Precision, PredictorPhase
 from fiancee_jax.models.branches import Backbone, Branch, Guide, Taps
-from fiancee_jax.models.predictor import Predictor
+from fiancee_jax.models.predictor import Predictor, Predictors
 from fiancee_jax.models.staged import Inputs, PyTree, StagedGenerator
 
 Variables = dict[str, PyTree]
@@ -73,9 +73,11 @@ class MultiExit:
         """The branch module of one exit."""
         return Branch(self.family, exit, self.guides)
 
-    def predictor_net(self) -> Predictor:
+    def predictor_net(self) -> Predictor | Predictors:
         """The predictor module."""
-        return Predictor(len(self.exits), self.predictor.channels, self.predictor.hidden)
+        phase, exits = self.predictor, len(self.exits)
+        options = (exits, phase.channels, phase.hidden, phase.sees, phase.squares)
+        return Predictor(*options) if phase.members == 1 else Predictors(phase.members, *options)
 
     # --- computation ----------------------------------------------------------------------
     def condition(self, inputs: Inputs) -> PyTree:

@@ -14,12 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fiancee_jax import population
 from fiancee_jax.config import Guides
 from fiancee_jax.models.branches import Guide, Taps
 from fiancee_jax.models.layers import average_pool
 from fiancee_jax.models.staged import Inputs, StagedGenerator
 
 Bank = dict[str, Any]  # arrays by name
+
+PAINTED = ("palette", "random")  # forms that paint colours of the bank's entries
+KEPT = (*PAINTED, "image", "patch")  # forms with a bank
+VIEWED = ("vector", "palette", "share")  # what a record says of a picture and its input
 
 RANK = 16  # directions that keys keep at most
 IMAGE_FACTOR = 4  # reduction of the pictures kept by form "image"
@@ -46,14 +51,17 @@ def retrieve(
         inputs: generator inputs; palettes and images are searched by the vector of `family.view`.
         taps: trunk features; form ``patch`` reads those after ``guides.patch_stage``.
     """
-    if guides.form == "palette":
-        palette = _palette(guides, bank, family.view(inputs)[1])
-        return Guide(base=family.paint(palette, inputs))
+    if guides.form in PAINTED:
+        painted = family.paint(_palette(guides, bank, family.view(inputs)[1]), inputs)
+        return Guide(base=painted) if guides.join == "add" else Guide(features=painted)
     if guides.form == "image":
         index = nearest(bank["keys"], _project(bank, family.view(inputs)[1]), 1)[:, 0]
         return Guide(features=bank["images"][index])
     if guides.form == "patch":
-        return Guide(features=_stitch(bank, taps[guides.patch_stage]))
+        tap = taps[guides.patch_stage]
+        if guides.key != "trunk":
+            tap = _beside(tap, _project(bank, family.view(inputs)[1]))
+        return Guide(features=_stitch(bank, tap))
     if guides.form == "zeros":
         b, h, w, _ = taps[min(taps)].shape
         return Guide(features=jnp.zeros((b, h, w, 3)))
@@ -61,11 +69,29 @@ def retrieve(
 
 
 def _palette(guides: Guides, bank: Bank, vector: Array) -> Float[Array, "b k 3"]:
-    index = nearest(bank["keys"], _project(bank, vector), guides.neighbours)
+    if guides.form == "random":
+        index = _anywhere(vector, len(bank["keys"]), guides.neighbours)
+    else:
+        index = nearest(bank["keys"], _project(bank, vector), guides.neighbours)
     share = bank["share"][index]  # [b, neighbours, classes]
     total = jnp.einsum("bnk,bnkc->bkc", share, bank["palette"][index])
     prior = PRIOR * bank["mean"][None]
     return (total + prior) / (share.sum(1) + PRIOR)[..., None]
+
+
+def _anywhere(vector: Float[Array, "b d"], entries: int, k: int) -> Int[Array, "b k"]:
+    """Entries that have nothing to do with the input, though always the same for it."""
+    bits = jax.lax.bitcast_convert_type(vector.astype(jnp.float32), jnp.uint32)
+    odd = 2654435761 * (2 * np.arange(vector.shape[1], dtype=np.uint64) + 1)  # Knuth's multiplier
+    words = jnp.sum(bits * jnp.asarray(odd.astype(np.uint32))[None], axis=1, dtype=jnp.uint32)
+    keys = jax.vmap(lambda word: jax.random.fold_in(jax.random.key(0), word))(words)
+    return jax.vmap(lambda key: jax.random.randint(key, (k,), 0, entries))(keys)
+
+
+def _beside(tap: Float[Array, "b h w c"], vector: Float[Array, "b r"]) -> Float[Array, "b h w d"]:
+    """Features with a vector beside them, the same at every place."""
+    wide = jnp.broadcast_to(vector[:, None, None, :], (*tap.shape[:3], vector.shape[1]))
+    return jnp.concatenate([tap, wide.astype(tap.dtype)], axis=-1)
 
 
 def _project(bank: Bank, vector: Float[Array, "b d"]) -> Float[Array, "b r"]:
@@ -96,10 +122,11 @@ def summarise(
     guides: Guides, family: StagedGenerator, images: Array, inputs: Inputs, taps: Taps
 ) -> Bank:
     """What one batch of the backbone's pictures adds to the bank; batches are concatenated."""
-    if guides.form == "patch":
-        return _cells(guides, images, taps[guides.patch_stage])
+    record = _cells(guides, images, taps[guides.patch_stage]) if guides.form == "patch" else {}
+    if guides.form == "patch" and guides.key == "trunk":
+        return record
     palette, share = family.summarise(images, inputs)
-    record = {"vector": family.view(inputs)[1], "palette": palette, "share": share}
+    record |= {"vector": family.view(inputs)[1], "palette": palette, "share": share}
     if guides.form == "image":
         record["images"] = average_pool(images, IMAGE_FACTOR)
     return record
@@ -116,21 +143,39 @@ def _cells(guides: Guides, images: Array, tap: Array) -> Bank:
 def build(guides: Guides, records: Bank, maps: int) -> Bank:
     """The finished bank from the concatenated records of `summarise` (on the host).
 
+    More entries than ``guides.size`` are candidates for its population.
+
     Args:
         guides: the form of the bank and its options.
         records: records of consecutive pictures; every `maps` of them (which share one z) make an
             entry.
         maps: pictures per entry.
     """
-    if guides.form in ("zeros", "learnt", "none"):
+    if guides.form not in KEPT:
         return {}
     if guides.form == "patch":
-        # Cells of all pictures and places: the first ones would come from a few pictures only.
-        chosen = np.random.default_rng(0).permutation(len(records["keys"]))[: guides.size]
-        scale = records["keys"].std(0) + 1e-6
-        keys = records["keys"][chosen] / scale[None]
-        return {"keys": keys, "scale": scale, "cells": records["cells"][chosen]}
+        return _cell_bank(guides, records)
     return _palette_bank(guides, {k: np.asarray(v, np.float64) for k, v in records.items()}, maps)
+
+
+def _cell_bank(guides: Guides, records: Bank) -> Bank:
+    keys = np.asarray(records["keys"])
+    scale, bank = keys.std(0) + 1e-6, {}
+    if guides.key != "trunk":
+        vector, palette, share = (np.asarray(records[k], np.float64) for k in VIEWED)
+        mean = np.einsum("ek,ekc->kc", share, palette) / np.maximum(share.sum(0), 1e-9)[:, None]
+        bank["projection"] = np.eye(vector.shape[1])
+        if guides.key == "colours":
+            bank["projection"] = _directions(vector, palette - mean, share)
+        beside = np.repeat(vector @ bank["projection"], len(keys) // len(vector), axis=0)
+        # As much variance in all as the features have: one part does not drown the other.
+        even = (beside.var(0).sum() / keys.shape[1]) ** 0.5 + 1e-6
+        scale = np.concatenate([scale, np.full(beside.shape[1], even)])
+        keys = np.concatenate([keys, beside], axis=1)
+    # Cells of all pictures and places: the first ones would come from a few pictures only.
+    chosen = np.random.default_rng(0).permutation(len(keys))[: guides.size]
+    bank |= {"keys": keys[chosen] / scale[None], "scale": scale, "cells": records["cells"][chosen]}
+    return {k: np.asarray(v, np.float32) for k, v in bank.items()}
 
 
 def _palette_bank(guides: Guides, records: dict[str, np.ndarray], maps: int) -> Bank:
@@ -141,15 +186,13 @@ def _palette_bank(guides: Guides, records: dict[str, np.ndarray], maps: int) -> 
     palette = np.einsum("emk,emkc->ekc", share, colors) / np.maximum(total, 1e-9)[..., None]
     mean = np.einsum("ek,ekc->kc", total, palette) / np.maximum(total.sum(0), 1e-9)[:, None]
     projection = _directions(vector, palette - mean, total)
-    bank = {
-        "keys": vector @ projection,
-        "projection": projection,
-        "palette": palette,
-        "share": total / maps,
-        "mean": mean,
-    }
+    entries = {"keys": vector @ projection, "palette": palette, "share": total / maps}
     if guides.form == "image":
-        bank["images"] = records["images"][::maps]
+        entries["images"] = records["images"][::maps]
+    size = min(guides.size, len(vector))
+    chosen = population.choose(guides.population, entries["keys"], entries["share"], size)
+    bank = {k: v[chosen] for k, v in entries.items()}
+    bank |= {"projection": projection, "mean": mean}
     return {k: np.asarray(v, np.float32) for k, v in bank.items()}
 
 
@@ -184,7 +227,10 @@ def abstract_bank(guides: Guides, family: StagedGenerator, taps: Taps) -> Bank:
         shape["images"] = (n, height // IMAGE_FACTOR, width // IMAGE_FACTOR, 3)
     if guides.form == "patch":
         c, p = taps[guides.patch_stage].shape[-1], guides.cell
-        shape = {"keys": (n, c), "scale": (c,), "cells": (n, p, p, 3)}
-    if guides.form in ("zeros", "learnt", "none"):
+        beside = {"trunk": 0, "vector": length, "colours": rank}[guides.key]
+        shape = {"keys": (n, c + beside), "scale": (c + beside,), "cells": (n, p, p, 3)}
+        if beside:
+            shape["projection"] = (length, beside)
+    if guides.form not in KEPT:
         shape = {}
     return {k: jax.ShapeDtypeStruct(v, jnp.float32) for k, v in shape.items()}

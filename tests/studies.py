@@ -48,5 +48,4 @@ def made_subject(**options):
 def made_table(companions=None, ridge=None, **options):
     subject = made_subject(**options)
     calibrated = {0.1: [Promise(0.8, 0.08), Promise(0.95, -1.0, "too few units")]}
-    blocks = subject.records.units
-    return Table(subject, companions or {}, ridge, calibrated, {0.5: 0.09}, blocks)
+    return Table(subject, companions or {}, ridge, calibrated, {0.5: 0.09})

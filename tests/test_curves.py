@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from studies import made_records, made_subject, made_table
+from studies import GMACS, made_records, made_subject, made_table
 
-from fiancee_jax.evaluation import curves, ridge
+from fiancee_jax.evaluation import curves, replay, ridge
 
 
 def test_curves_of_every_policy():
@@ -52,3 +52,12 @@ def test_interval_by_block_is_clopper_pearson():
     three = np.repeat([1.0] * 3 + [0.0] * 7, 4)
     assert curves.by_block(three, whole) == pytest.approx([0.0667, 0.6525], abs=1e-4)
     assert curves.by_block(np.ones(40), whole)[1] == 1
+
+
+def test_settings_are_drawn_as_they_came_out():
+    table = made_table(inputs=30, noise=2.0)  # estimates that hardly help: not a convex curve
+    records = table.subject.records
+    for point in curves.curves(table)["lambda"]:
+        taken = replay.lagrangian(records.predicted, GMACS, point["setting"])
+        assert point["lpips"] == pytest.approx(replay.mean_of(taken, records.lpips))
+        assert point["gmacs"] == pytest.approx(replay.mean_cost(taken, GMACS) + 0.01)

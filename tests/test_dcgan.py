@@ -112,6 +112,7 @@ def test_it_trains_through_all_phases(workdir, renderer):
     assert renderer.has_predictor
     assert set(renderer.variables) == {"backbone", "bank", "branches", "predictor"}
     assert renderer.variables["bank"]["palette"].shape == (8, 64, 3)
+    assert renderer.calibration.units == 8 * 16  # nothing but z: each is an input of its own
     assert {path.name[:8] for path in (workdir / "samples").iterdir()} == {"backbone", "branches"}
 
 

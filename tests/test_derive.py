@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -75,3 +76,21 @@ def test_what_cannot_be_trained_is_refused(workdir):
     with pytest.raises(UserError, match="student-widths are"):
         derive.train_baselines(workdir, ["students"], [1.5])
     json.loads((workdir / "config.json").read_text())  # untouched
+
+
+def test_what_a_baseline_starts_from_is_finished_and_the_same(workdir, tmp_path):
+    other, bare = tmp_path / "other", tmp_path / "bare"
+    shutil.copytree(workdir, other)
+    shutil.copytree(workdir, bare)
+    shutil.rmtree(bare / "checkpoints" / "guides")
+    with pytest.raises(UserError, match="phase 'guides', which is not finished"):
+        derive.train_baselines(bare, ["students"], [0.5])
+    shutil.rmtree(other / "checkpoints")
+    renderer = tiny_renderer(seed=1)
+    renderer.config = dataclasses.replace(config(), exits=renderer.config.exits)
+    tiny_workdir(other, renderer)
+    stale = other / "baselines" / "students" / "checkpoints"
+    shutil.rmtree(stale, ignore_errors=True)
+    shutil.copytree(workdir / "checkpoints" / "backbone", stale / "backbone")
+    with pytest.raises(UserError, match="derived from another backbone"):
+        derive.train_baselines(other, ["students"], [0.5])

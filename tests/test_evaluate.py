@@ -1,10 +1,12 @@
 """`python -m fiancee_jax evaluate` from a workdir to its numbers and page."""
 
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
+from studies import made_records
 from tiny import tiny_renderer, tiny_workdir
 
 from fiancee_jax.__main__ import main
@@ -54,7 +56,7 @@ def test_numbers_page_and_records_are_written(found):
 
 def test_every_cell_has_a_value_or_a_reason(found):
     for row in read(found)["rows"]:
-        empty = {key for key, value in row.items() if value is None} - {"share_of_oracle_saving"}
+        empty = {key for key, value in row.items() if value is None}
         assert empty == set(row["why_empty"]), row["policy"]
 
 
@@ -101,6 +103,14 @@ def test_settings_of_a_calibrated_model():
     assert "0.95 needs 19 calibration units" in hard.reason
 
 
+def test_blocks_are_those_of_films_and_none_elsewhere():
+    records = made_records(inputs=6, latents=2)  # scene_000 ...: one film
+    assert subjects.blocks(records, 1) is None
+    assert np.array_equal(subjects.blocks(records, 4), np.repeat([0, 0, 0, 0, 1, 1], 2))  # pyright: ignore[reportArgumentType]
+    towns = dataclasses.replace(records, names=np.repeat(list("abcdef"), 2))
+    assert subjects.blocks(towns, 4) is None
+
+
 # --- mistakes -----------------------------------------------------------------------------------
 def test_mistakes_are_told_before_anything_is_rendered(workdir, tmp_path):
     cases = [
@@ -109,6 +119,7 @@ def test_mistakes_are_told_before_anything_is_rendered(workdir, tmp_path):
         (Options(str(workdir), tmp_path, confidence=(1.0,)), "confidence is"),
         (Options(str(workdir), tmp_path, max_lpips=(float("nan"),)), "max-lpips is"),
         (Options(str(workdir), tmp_path, split="winter"), "split is 'winter'"),
+        (Options(str(workdir), tmp_path, limit=3), "found 3 inputs in report; .* wants 4 or more"),
         (Options(str(workdir), tmp_path, data=tmp_path / "nowhere"), "nowhere"),
     ]
     for options, words in cases:

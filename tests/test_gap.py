@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from studies import GMACS, made_records, made_subject
@@ -64,3 +66,18 @@ def test_paired_differences():
     same = paired(near, near, 0.1)
     assert same["lpips_difference"] == 0
     assert same["violation_interval"] == [0, 0]
+
+
+def test_pairs_say_whether_their_costs_are_equal_and_draw_blocks():
+    subject = made_subject(inputs=100)
+    order = np.argsort(subject.records.lpips[:, 0])  # neighbours are alike
+    blocked = dataclasses.replace(subject, blocks=order.argsort() // 10)
+    dear, cheap, dear_, cheap_ = (
+        Row("exit", "", replay.static(100, 4, e), s) for s in (subject, blocked) for e in (3, 1)
+    )
+    assert paired(dear, cheap, 0.1)["equal_gmacs"] is False
+    for overhead, equal in ((0.07, True), (0.09, False)):  # of 4: 1.75 % and 2.25 %
+        other = dataclasses.replace(dear, overhead=overhead)
+        assert paired(other, dear, 0.1)["equal_gmacs"] is equal
+    found, wide = paired(dear, cheap, 0.1), paired(dear_, cheap_, 0.1)
+    assert np.ptp(wide["lpips_interval"]) > 1.5 * np.ptp(found["lpips_interval"])

@@ -169,6 +169,48 @@ def test_frequent_classes_weigh_more_in_the_keys():
     assert weight[2:].max() < 0.05 * weight[0]
 
 
+def labelled(z, labels):
+    return {"labels": jnp.asarray(labels, jnp.int32), "z": jnp.asarray(z, jnp.float32)}
+
+
+def test_a_concatenated_palette_is_the_added_one_elsewhere():
+    z, labels, images = batch(6)
+    bank = guides.build(Guides(), records_of(z, labels, images), maps=1)
+    inputs = labelled(z, labels)
+    added = guides.retrieve(Guides(neighbours=2), FAMILY, bank, inputs, {})
+    joined = guides.retrieve(Guides(neighbours=2, join="concat"), FAMILY, bank, inputs, {})
+    np.testing.assert_array_equal(features(joined), base(added))
+
+
+def test_random_retrieval_ignores_the_keys_and_is_always_the_same_for_an_input():
+    z, labels, images = batch(40)
+    z = np.arange(160.0).reshape(40, 4) / 7  # far apart: each is its own nearest
+    form = Guides(form="random", size=40, neighbours=1)
+    bank = guides.build(form, records_of(z, labels, images), maps=1)
+    uniform = np.zeros((40, 8, 16), int)
+    found = base(guides.retrieve(form, FAMILY, bank, labelled(z, uniform), {}))[:, 0, 0]
+    colours = bank["palette"][:, 0]
+    owner = ((found[:, None] - colours[None]) ** 2).sum(-1).argmin(1)
+    assert np.abs(found - colours[owner]).max() < 0.02  # colours of entries of the bank
+    assert (owner == np.arange(40)).sum() < 6  # 1 of 40 by chance
+    assert len(set(owner)) > 15
+    again = base(guides.retrieve(form, FAMILY, bank, labelled(z[::-1], uniform), {}))[:, 0, 0]
+    np.testing.assert_array_equal(again[::-1], found)
+
+
+@pytest.mark.parametrize("population", ["random", "kmeans", "kcenter", "balanced"])
+def test_a_bank_keeps_whole_entries_of_the_candidates(population):
+    z, labels, images = batch(12)
+    form = Guides(size=5, population=population)
+    records = records_of(z, labels, images)
+    everything = guides.build(Guides(size=12), records, maps=1)
+    bank = guides.build(form, records, maps=1)
+    where = [int(np.argmin(((everything["keys"] - k) ** 2).sum(1))) for k in bank["keys"]]
+    assert len(set(where)) == 5
+    for name in ("keys", "palette", "share"):
+        np.testing.assert_allclose(bank[name], everything[name][where], atol=1e-5)
+
+
 # --- pictures -----------------------------------------------------------------------------------
 def test_image_form_fetches_the_nearest_entrys_reduced_picture():
     z, labels, images = batch(6)
@@ -216,6 +258,24 @@ def test_patch_keys_are_scaled_to_unit_deviation():
     np.testing.assert_allclose(np.asarray(bank["keys"]).std(0), np.ones(3), rtol=1e-3)
 
 
+@pytest.mark.parametrize("key", ["vector", "colours"])
+def test_patches_are_found_by_their_features_and_the_inputs_vector(key):
+    z, labels, images = batch(8)
+    form = Guides(form="patch", cell=2, size=1000, key=key)
+    tap = RNG.standard_normal((4, 2, 4, 5)).repeat(2, 0)  # two pictures of each: z tells them apart
+    taps = {1: jnp.asarray(tap, jnp.float32)}
+    inputs = labelled(z, labels)
+    records = guides.summarise(form, FAMILY, jnp.asarray(images, jnp.float32), inputs, taps)
+    bank = guides.build(form, records, maps=1)
+    rank = 4 if key == "vector" else min(guides.RANK, 4)
+    assert bank["keys"].shape == (64, 5 + rank)
+    variance = (bank["keys"]).var(0)
+    np.testing.assert_allclose(variance[:5].sum(), variance[5:].sum(), rtol=0.05)
+    guide = guides.retrieve(form, FAMILY, bank, inputs, taps)
+    reduced = np.asarray(images).reshape(8, 4, 2, 8, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(features(guide), reduced, atol=1e-5)
+
+
 # --- controls -----------------------------------------------------------------------------------
 @pytest.mark.parametrize("form", ["zeros", "learnt", "none"])
 def test_controls_have_no_bank(form):
@@ -244,13 +304,17 @@ def test_random_entries():
 
 
 # --- shapes -------------------------------------------------------------------------------------
-@pytest.mark.parametrize("form", ["palette", "image", "patch"])
+@pytest.mark.parametrize(
+    ("form", "key"),
+    [("palette", "trunk"), ("random", "trunk"), ("image", "trunk")]
+    + [("patch", key) for key in ("trunk", "vector", "colours")],
+)
 @pytest.mark.parametrize("classes", [3, 10])
-def test_abstract_bank_has_the_shapes_of_a_built_one(form, classes):
+def test_abstract_bank_has_the_shapes_of_a_built_one(form, key, classes):
     family = dataclasses.replace(
         FAMILY, classes=tuple(f"c{i}" for i in range(classes)), z_dim=20
     )  # of 20 directions, three classes move at most nine
-    form = Guides(form=form, size=12, cell=2)
+    form = Guides(form=form, size=12, cell=2, key=key)
     taps = {1: jnp.zeros((12, 2, 4, 5))}
     inputs = {"labels": jnp.zeros((12, 8, 16), jnp.int32), "z": jnp.ones((12, 20))}
     records = guides.summarise(form, family, jnp.ones((12, 8, 16, 3)), inputs, taps)

@@ -59,3 +59,10 @@ def test_latent_map_needs_two_coordinates():
     renderer: Any = types.SimpleNamespace(model=types.SimpleNamespace(family=family))
     found = latent_map.latent_map(renderer, studies.made_records(), None, np.zeros(60))
     assert found == "z has fewer than two coordinates"
+
+
+def test_latent_map_needs_a_vector_that_is_z():
+    family = types.SimpleNamespace(latent_dim=3)
+    renderer: Any = types.SimpleNamespace(model=types.SimpleNamespace(family=family))
+    found = latent_map.latent_map(renderer, studies.made_records(), None, np.zeros(60))
+    assert found == "the family's vector is not z"

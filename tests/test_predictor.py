@@ -1,5 +1,7 @@
 """The predictor: its order, its start and its cost."""
 
+from typing import Any
+
 import by_hand
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 from fiancee_jax.config import Exit, Guides, PredictorPhase
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.models.oasis import Oasis
-from fiancee_jax.models.predictor import Predictor
+from fiancee_jax.models.predictor import Predictor, Predictors
+from fiancee_jax.training import predictor as phase
 
 NET = Predictor(4, channels=3, hidden=5)
 RNG = np.random.default_rng(0)
@@ -52,6 +55,68 @@ def test_it_sees_the_map_and_z(what):
     vector = VECTOR[::-1] if what == "vector" else VECTOR
     b = predict(variables, grid, vector)
     assert np.abs(np.asarray(a) / np.asarray(b) - 1).max(1).min() > 1e-3
+
+
+@pytest.mark.parametrize("sees", ["grid", "vector"])
+def test_what_it_may_not_see_does_not_matter(sees):
+    net = Predictor(4, channels=3, hidden=5, sees=sees)
+    variables = by_hand.filled(net.init, GRID, VECTOR)
+    a, b, c = (np.asarray(net.apply(variables, *x)) for x in ((GRID, VECTOR), (GRID[::-1], VECTOR),
+                                                  (GRID, VECTOR[::-1])))  # fmt: skip
+    same, other = (c, b) if sees == "grid" else (b, c)
+    np.testing.assert_array_equal(a, same)
+    assert np.abs(np.asarray(a) / np.asarray(other) - 1).max() > 1e-3
+
+
+def test_squares_are_seen_beside_the_vector():
+    net = Predictor(4, channels=3, hidden=5, squares=True)
+    variables = jax.tree.map(np.array, by_hand.filled(net.init, GRID, VECTOR))
+    params = variables["params"]
+    assert params["fc_0"]["kernel"].shape[0] == 3 + 3 + 3 + 2 + 2  # pooled twice, shares, z, z^2
+    params["gate"] = jax.tree.map(np.zeros_like, params["gate"])
+    params["fc_0"]["kernel"][-4:-2] = 0  # z itself
+    a, b = (np.asarray(net.apply(variables, GRID, v)) for v in (VECTOR, -VECTOR))
+    np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("members", [2, 3])
+def test_members_are_predictors_and_their_geometric_mean_is_taken(members):
+    nets = Predictors(members, 4, channels=3, hidden=5)
+    variables = by_hand.filled(nets.init, GRID, VECTOR)
+    stacked = variables["params"]["member"]
+    each: Any = [
+        NET.apply({"params": jax.tree.map(lambda x, i=i: x[i], stacked)}, GRID, VECTOR)
+        for i in range(members)
+    ]
+    assert np.abs(np.log(np.asarray(each[0]) / np.asarray(each[1]))).max() > 0.01
+    found: Any = jax.jit(nets.apply)(variables, GRID, VECTOR)
+    np.testing.assert_allclose(found, np.exp(np.mean(np.log(each), axis=0)), rtol=1e-4)
+    assert (np.diff(found, axis=1) <= 0).all()
+    apart: Any = nets.apply(variables, GRID, VECTOR, method="each")
+    np.testing.assert_allclose(apart, each, rtol=1e-4)
+
+
+def test_a_fresh_ensemble_starts_at_the_mean_and_learns():
+    model = small(PredictorPhase(members=2, channels=4, hidden=8, steps=40, lr=1e-2))
+    rng = np.random.default_rng(0)
+    grid = rng.uniform(size=(64, 8, 8, 10)).astype(np.float32)
+    vector = rng.standard_normal((64, 8)).astype(np.float32)
+    target = np.exp(-3 + 0.5 * vector[:, :1] - np.array([[0.0, 0.3]])).astype(np.float32)
+    state = phase.init_state(model, model.predictor, jnp.asarray(target), jax.random.key(0))
+    kernels = np.asarray(state["params"]["member"]["fc_0"]["kernel"])
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.01  # they start differently
+    first: Any = model.predictor_net().apply({"params": state["params"]}, grid, vector)
+    np.testing.assert_allclose(first, np.tile(target.mean(0), (64, 1)), rtol=1e-4)
+    losses = []
+    for _ in range(40):
+        state, metrics = phase.train_step(model, model.predictor, state, (grid, vector, target))
+        losses.append(float(metrics["loss"][0]))
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_members_multiply_the_cost():
+    one, three = (small(PredictorPhase(members=m)).predictor_gmacs() for m in (1, 3))
+    assert three == pytest.approx(3 * one)
 
 
 def test_gradients_are_finite_where_a_class_is_absent():

@@ -101,6 +101,11 @@ def test_kept_until_something_changes(found, tmp_path):
     np.testing.assert_array_equal(again.names, found.names)
     records.kept(path, "b", make)
     assert len(calls) == 2
+    whole = path.read_bytes()
+    for damaged in (b"", b"no archive", whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        np.testing.assert_array_equal(records.kept(path, "b", make).lpips, found.lpips)
+    assert len(calls) == 5
 
 
 def test_fingerprint_knows_weights_data_and_options():

@@ -108,3 +108,20 @@ def test_settings_meet_a_cost():
         found = replay.mean_cost(replay.lagrangian(records.predicted, GMACS, weight), GMACS)
         assert cost - 0.03 <= found <= cost
     assert replay.weight_at_cost(records.predicted, GMACS, 0.5) == 0  # nothing is that cheap
+
+
+def test_a_weight_keeps_its_cost_with_float32_estimates():
+    # the search ends at a tie of two exits, which products in float32 would decide otherwise
+    for seed in range(20):
+        records = made_records(inputs=30, seed=seed)
+        predicted = records.predicted.astype(np.float32)
+        for cost in (1.5, 3.0, 6.0):
+            weight = replay.weight_at_cost(predicted, GMACS, cost)
+            assert replay.mean_cost(replay.lagrangian(predicted, GMACS, weight), GMACS) <= cost
+
+
+def test_the_mixture_as_near_as_an_exit_is_that_exit_alone():
+    lpips = made_records(inputs=200).lpips
+    for e in range(4):
+        near = replay.blind_frontier(lpips, GMACS).cost_at(lpips[:, e].mean())
+        assert replay.blind_at(lpips, GMACS, near)[0].tolist() == np.eye(4)[e].tolist()

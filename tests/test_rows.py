@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -17,7 +18,7 @@ def columns(row, max_lpips=0.1):
 
 def router(subject=SUBJECT, tau=0.1, **changes):
     predicted = subject.records.predicted
-    options = {"overhead": 0.01, "predicted": predicted, **changes}
+    options = {"overhead": 0.01, "predicted": predicted, "timed": True, **changes}
     return Row("learned", "router", replay.threshold(predicted, tau), subject, **options)
 
 
@@ -55,12 +56,43 @@ def test_a_router_pays_for_its_predictor():
     assert all(0.8 < s < 1 for s in found["predictor_spearman"])
 
 
+def test_decibels_are_those_of_the_mean_error():
+    m = len(SUBJECT.records.names)
+    half = replay.one_hot(np.where(np.arange(m) % 2, 4, 1), 4)
+    psnr = np.tile([20.0, 30.0, 40.0, 100.0], (m, 1))
+    records = dataclasses.replace(
+        SUBJECT.records, distances={**SUBJECT.records.distances, "psnr": psnr}
+    )
+    found = columns(Row("half", "", half, dataclasses.replace(SUBJECT, records=records)))
+    assert found["psnr_mean"] == pytest.approx(20 + 10 * np.log10(2), abs=1e-6)  # not 60
+
+
+def test_what_is_no_number_breaks_a_threshold():
+    lpips = SUBJECT.records.lpips.copy()
+    lpips[0, 0] = np.nan
+    distances = {**SUBJECT.records.distances, "lpips_alex": lpips}
+    records = dataclasses.replace(SUBJECT.records, distances=distances)
+    subject = dataclasses.replace(SUBJECT, records=records)
+    assert Row("exit_1", "", replay.static(40, 4, 1), subject).violations(10.0).sum() == 1
+
+
+def test_frames_of_a_block_are_one_unit():
+    order = np.argsort(SUBJECT.records.lpips[:, 0])  # neighbours are alike
+    frames = dataclasses.replace(SUBJECT, blocks=order.argsort() // 8)
+    rows_ = [Row("exit_1", "", replay.static(40, 4, 1), s) for s in (SUBJECT, frames)]
+    alone, blocked = (np.ptp(columns(row)["violation_interval"]) for row in rows_)
+    assert blocked > 1.5 * alone
+
+
 def test_share_of_the_oracle_is_one_for_the_oracle_and_less_for_others():
     oracle = Row("oracle", "", replay.oracle(SUBJECT.records.lpips, 0.1), SUBJECT)
     assert columns(oracle)["share_of_oracle_saving"] == pytest.approx(1)
     assert 0 < columns(router())["share_of_oracle_saving"] < 1
     backbone = Row("backbone", "", replay.static(40, 4, 4), SUBJECT)
     assert columns(backbone)["share_of_oracle_saving"] == 0
+    nothing = columns(backbone, max_lpips=1e-9)  # not even an oracle may leave early
+    assert nothing["share_of_oracle_saving"] is None
+    assert nothing["why_empty"]["share_of_oracle_saving"] == rows.NO_SAVING
 
 
 def test_pictures_as_a_set():

@@ -76,3 +76,10 @@ def test_a_promise_that_cannot_be_kept_takes_the_backbone():
     row = by_key(whole())["calibrated_0.95"]
     assert row["exits"] == [0, 0, 0, 1]
     assert "too few units" in row["setting"]
+
+
+def test_only_the_learned_predictor_takes_its_time():
+    rows = by_key(whole())
+    for key, milliseconds in (("ridge", 0.0), ("random_router", 0.0), ("learned", 0.25)):
+        exits = np.dot(rows[key]["exits"], TIMES.single)
+        assert rows[key]["ms_batch1"] == pytest.approx(exits + milliseconds), key

@@ -52,12 +52,16 @@ def test_headline_holds_a_promise_against_what_was_observed(observed, low, part)
 def test_losses_name_every_clear_defeat():
     pair = {"a": "learned", "b": "ridge", "threshold": 0.1, "lpips_difference": 0.01,
             "lpips_interval": [0.005, 0.02], "violation_difference": -0.1,
-            "violation_interval": [-0.2, -0.01]}  # fmt: skip
+            "violation_interval": [-0.2, -0.01],
+            "a_gmacs": 5.0, "b_gmacs": 5.0, "equal_gmacs": True}  # fmt: skip
+    dearer = {**pair, "a_gmacs": 5.5, "equal_gmacs": False}
     worse = {**GAP, "gain": -1.0, "gain_interval": [-2.0, -0.5]}
-    found = {"rows": [], "gaps": [GAP, worse], "comparisons": [pair], "full_gmacs": 10.0}
+    found = {"rows": [], "gaps": [GAP, worse], "comparisons": [pair, dearer], "full_gmacs": 10.0}
     assert words.losses(found) == [
         "at max_lpips 0.1 the blind mixture of equal mean LPIPS costs 10.0 points less",
         "at max_lpips 0.1, equal GMACs, ridge is 0.0100 LPIPS nearer on average",
+        "at max_lpips 0.1, where the router costs 10.0\N{NO-BREAK SPACE}% more GMACs, ridge is "
+        "0.0100 LPIPS nearer on average",
     ]
 
 

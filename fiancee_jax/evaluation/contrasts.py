@@ -13,18 +13,22 @@ from fiancee_jax.evaluation.table import CONTROLS, Table
 
 def gaps(table: Table, max_lpips: float) -> list[dict[str, Any]]:
     """Routers between the blind mixture and the oracle, at their own mean distance."""
-    learned, records, gmacs = table.learned(max_lpips), table.subject.records, table.subject.gmacs
+    learned, subject = table.learned(max_lpips), table.subject
     rows = [learned, table.others(learned)[0], table.ridge_row(max_lpips)]
     found = []
     for row in filter(None, rows):
-        judged = gap(row.taken, row.overhead, records.lpips, gmacs, records.units, table.seed)
+        lpips, gmacs, units = subject.records.lpips, subject.gmacs, subject.units
+        judged = gap(row.taken, row.overhead, lpips, gmacs, units, table.seed)
         words = {"policy": row.policy, "threshold": max_lpips}
         found.append({**words, **dataclasses.asdict(judged)})
     return found
 
 
 def comparisons(table: Table, max_lpips: float) -> list[dict[str, Any]]:
-    """The learned router against others of equal mean GMACs, on the same inputs and z's."""
+    """The learned router against others of equal mean GMACs, on the same inputs and z's.
+
+    Settings meet a cost as nearly as the exits allow; `gap.paired` says how nearly.
+    """
     learned = table.learned(max_lpips)
     cost = replay.mean_cost(learned.taken, table.subject.gmacs) + learned.overhead
     pairs: list[tuple[Row, Row]] = []

@@ -63,11 +63,13 @@ def _thresholds(
 def _weights(
     judged: np.ndarray, lpips: np.ndarray, gmacs: np.ndarray, overhead: float
 ) -> list[dict[str, float]]:
+    # Every setting as it came out: picking the best ones by what was measured would flatter.
     cost, distance = (x.mean(1) for x in replay.lagrangian_points(judged, lpips, gmacs))
-    hull = replay.frontier(cost, distance)
-    keep = np.unique(np.linspace(0, len(hull.cost) - 1, POINTS).round().astype(int))
-    points = zip(hull.cost[keep] + overhead, hull.distance[keep], strict=True)
-    return [_point(c, d) for c, d in points]
+    cost, rows = np.unique(cost, return_index=True)
+    keep = np.unique(np.linspace(0, len(cost) - 1, POINTS).round().astype(int))
+    settings = replay.WEIGHTS[rows[keep]]
+    points = zip(cost[keep] + overhead, distance[rows[keep]], settings, strict=True)
+    return [_point(c, d, weight) for c, d, weight in points]
 
 
 def reliability(predicted: np.ndarray, lpips: np.ndarray) -> list[dict[str, Any]]:
@@ -105,8 +107,8 @@ def promises(table: Table) -> list[dict[str, Any]]:
                     "confidence": confidence,
                     "tau": tau,
                     "violations": float(row.violations(limit).mean()),
-                    "violations_interval": by_block(row.violations(limit), table.blocks),
-                    "blocks": int(table.blocks.max()) + 1,
+                    "violations_interval": by_block(row.violations(limit), table.subject.units),
+                    "blocks": int(table.subject.units.max()) + 1,
                     "share": cost / table.full_gmacs,
                 }
             )

@@ -32,6 +32,8 @@ def latent_map(
     """
     if renderer.model.family.latent_dim < 2:
         return "z has fewer than two coordinates"
+    if found.vector.shape[1] != renderer.model.family.latent_dim:
+        return "the family's vector is not z"
     units = found.units
     means = np.bincount(units, difficulty) / np.bincount(units)
     middle = np.argsort(means, kind="stable")[(len(means) - 1) // 2]

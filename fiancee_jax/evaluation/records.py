@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import pathlib
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -230,10 +231,9 @@ def fingerprint(renderer: Renderer, data: Any, **options: Any) -> str:
 
 def kept(path: pathlib.Path, mark: str, make: Callable[[], Records]) -> Records:
     """The records in `path` if they carry `mark`, else made and written there."""
-    if path.is_file():
-        with np.load(path) as found:
-            if str(found["fingerprint"]) == mark:
-                return _unpacked(dict(found))
+    found = _read(path, mark) if path.is_file() else None
+    if found is not None:
+        return found
     records = make()
     flat = {k: v for k, v in vars(records).items() if v is not None and k != "distances"}
     unfinished = path.with_name(f"{path.stem}.tmp.npz")
@@ -243,7 +243,14 @@ def kept(path: pathlib.Path, mark: str, make: Callable[[], Records]) -> Records:
     return records
 
 
-def _unpacked(found: dict[str, np.ndarray]) -> Records:
-    found.pop("fingerprint")
+def _read(path: pathlib.Path, mark: str) -> Records | None:
+    """Records of this mark; None for others, and for a file that is damaged or something else."""
+    try:
+        with np.load(path) as kept:
+            if str(kept["fingerprint"]) != mark:
+                return None
+            found = {name: kept[name] for name in kept.files if name != "fingerprint"}
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None
     distances = {name: found.pop(name) for name in DISTANCES}
     return Records(distances=distances, **found)  # pyright: ignore[reportArgumentType]

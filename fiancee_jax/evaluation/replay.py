@@ -37,7 +37,8 @@ def threshold(predicted: np.ndarray, tau: float) -> Policy:
 
 def lagrangian(predicted: np.ndarray, gmacs: np.ndarray, weight: float) -> Policy:
     """The exit that minimises share of full + weight * predicted distance."""
-    score = gmacs / gmacs[-1] + weight * predicted
+    # float64 whatever the weight's type: `weight_at_cost` ends at a tie, which float32 would flip
+    score = gmacs / gmacs[-1] + weight * predicted.astype(np.float64)
     return one_hot(np.argmin(score, axis=1) + 1, predicted.shape[1])
 
 
@@ -148,7 +149,7 @@ def blind_at(lpips: np.ndarray, gmacs: np.ndarray, cost: float) -> Policy:
     row = np.zeros(lpips.shape[1])
     for i, corner in enumerate(hull.cost):
         weight = np.interp(cost, hull.cost, np.eye(len(hull.cost))[i])
-        row[int(np.argmin(np.abs(gmacs - corner)))] = weight
+        row[int(np.argmin(np.abs(gmacs - corner)))] = weight.round(9)  # 1e-16 is not taken
     return np.broadcast_to(row, lpips.shape)
 
 

@@ -8,17 +8,22 @@ Keys of a row in ``evaluation.json``; a column without a value is null and `why_
     setting                what the policy itself was set to, in words
     gmacs, share           mean GMACs per picture, predictor and retrieval included; of full
     lpips_alex_mean, _p95, _max; lpips_vgg_mean; l1_mean; psnr_mean (dB); ssim_mean
-                           of the picture to the backbone's own of the same input and z
+                           of the picture to the backbone's own of the same input and z; psnr_mean
+                           is that of the mean squared error (a mean of decibels would only count
+                           who takes the backbone, which is at 100)
     violation_rate, violation_interval
-                           P(LPIPS-alex > threshold); 95 % by bootstrap over inputs
-    share_of_oracle_saving (full - router) / (full - oracle), mean GMACs, the oracle breaking the
-                           threshold as often
+                           P(LPIPS-alex > threshold); 95 % by bootstrap over inputs (over blocks of
+                           neighbouring frames where the calibration has them)
+    share_of_oracle_saving (full - router) / (full - oracle), mean GMACs, the oracle of the row's
+                           own exits breaking the threshold as often. Meant for rows that seldom
+                           break it: the cheapest exit for all has 1, whatever it breaks
     predictor_mae, predictor_spearman
                            by early exit, of predicted against measured LPIPS-alex
     fd_efflite0, kid, kid_std, samples
                            to the real pictures; `samples` pictures (made, real)
     miou                   of the pictures under a segmenter trained on real pictures
-    ms_batch1, ms_batched  per picture, from the medians of each exit and of the predictor
+    ms_batch1, ms_batched  per picture, added up from the medians of each exit and of the predictor,
+                           each timed alone: a mixed batch pays for its padding beside that
     exits                  share of the records by exit 1..n
 """
 
@@ -40,6 +45,7 @@ from fiancee_jax.evaluation.timing import Times
 NO_PREDICTOR = "this policy predicts nothing"
 NO_FEATURES = "the weights of EfficientNet-lite0 are absent (extra eval), or there are no pictures"
 NO_SEGMENTER = "no segmenter: the family has no label maps, or the data no pictures to train one"
+NO_SAVING = "an oracle that breaks the threshold as often saves nothing"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Subject:
         predictor_gmacs: of its predictor.
         times: milliseconds of its exits.
         void: class id without loss, or None.
+        blocks: of neighbouring frames, by record, [m] (see `config.CalibrationPhase.block`); None
+            where every input stands for itself.
     """
 
     records: Records
@@ -59,6 +67,16 @@ class Subject:
     predictor_gmacs: float
     times: Times
     void: int | None = None
+    blocks: np.ndarray | None = None
+
+    @property
+    def units(self) -> np.ndarray:
+        """What records count as independent, [m]: their input, or its block. Bootstraps draw these.
+
+        Neighbouring frames, like z's of one input, are alike: intervals that took them for
+        independent would be too narrow.
+        """
+        return self.records.units if self.blocks is None else self.blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +88,9 @@ class Row:
         taken: probabilities of the exits, [m, n].
         subject: whose exits.
         setting: what it was set to, in words.
-        predicts: whether a predictor runs (and costs); `overhead` is what it costs, in GMACs.
+        overhead: what it costs to choose, in GMACs.
         predicted: estimates to be judged, [m, n], or None.
+        timed: whether the subject's own predictor runs, so that its milliseconds count.
         group: what the page draws together: static, baseline, router, guarantee, oracle, student.
     """
 
@@ -82,6 +101,7 @@ class Row:
     setting: str = ""
     overhead: float = 0.0
     predicted: np.ndarray | None = None
+    timed: bool = False
     group: str = "router"
 
     def columns(self, max_lpips: float, full_gmacs: float, seed: int) -> dict[str, Any]:
@@ -94,8 +114,8 @@ class Row:
             "setting": self.setting,
         }
         why: dict[str, str] = {}
-        found |= self._costs(max_lpips, full_gmacs) | self._distances(max_lpips, seed)
-        for part in (self._predictor(), self._pictures(seed)):
+        found |= self._distances(max_lpips, seed)
+        for part in (self._costs(max_lpips, full_gmacs), self._predictor(), self._pictures(seed)):
             for key, value in part.items():
                 found[key] = None if isinstance(value, str) else value
                 if isinstance(value, str):
@@ -108,19 +128,19 @@ class Row:
         rate = self.violations(max_lpips).mean()
         best = replay.oracle_at_violation(records.lpips, gmacs, max_lpips, float(rate))
         saving = full_gmacs - replay.mean_cost(best, gmacs)
-        times, runs = self.subject.times, self.overhead > 0
+        times, runs = self.subject.times, self.timed
         return {
             "gmacs": mean,
             "share": mean / full_gmacs,
-            "share_of_oracle_saving": (full_gmacs - mean) / saving if saving > 0 else None,
+            "share_of_oracle_saving": (full_gmacs - mean) / saving if saving > 0 else NO_SAVING,
             "ms_batch1": times.mean(self.taken, batched=False, predictor=runs),
             "ms_batched": times.mean(self.taken, batched=True, predictor=runs),
             "exits": self.taken.mean(0).tolist(),
         }
 
     def violations(self, max_lpips: float) -> np.ndarray:
-        """Probability of each record to break the threshold, [m]."""
-        return (self.taken * (self.subject.records.lpips > max_lpips)).sum(1)
+        """Probability of each record to break the threshold, [m]; what is no number breaks it."""
+        return (self.taken * ~(self.subject.records.lpips <= max_lpips)).sum(1)
 
     def _distances(self, max_lpips: float, seed: int) -> dict[str, Any]:
         distances, taken = self.subject.records.distances, self.taken
@@ -128,16 +148,17 @@ class Row:
         broken = self.violations(max_lpips)
         flat, weights = lpips.ravel(), taken.ravel()
         p95 = np.quantile(flat, 0.95, weights=weights, method="inverted_cdf")
+        error = 10 ** (-distances["psnr"].astype(np.float64) / 10)
         return {
             "lpips_alex_mean": replay.mean_of(taken, lpips),
             "lpips_alex_p95": float(p95),
             "lpips_alex_max": float(flat[weights > 0].max()),
             "lpips_vgg_mean": replay.mean_of(taken, distances["lpips_vgg"]),
             "l1_mean": replay.mean_of(taken, distances["l1"]),
-            "psnr_mean": replay.mean_of(taken, distances["psnr"]),
+            "psnr_mean": float(-10 * np.log10(replay.mean_of(taken, error))),
             "ssim_mean": replay.mean_of(taken, distances["ssim"]),
             "violation_rate": float(broken.mean()),
-            "violation_interval": _bootstrap(broken, self.subject.records.units, seed),
+            "violation_interval": _bootstrap(broken, self.subject.units, seed),
         }
 
     def _predictor(self) -> dict[str, Any]:
@@ -167,7 +188,7 @@ class Row:
 
 
 def set_distances(made: np.ndarray, real: np.ndarray) -> dict[str, Any]:
-    """FD-EffLite0 and KID of made [n, f] to real [m, f] features."""
+    """FD-EffLite0 and KID of made [n, f] to real [m, f] features, four or more of both."""
     kid, deviation = metrics.kernel_distance(made, real)
     return {
         "fd_efflite0": metrics.frechet_distance(made, real),

@@ -80,8 +80,9 @@ def load_or_train(
     params = train(config, source, training)
     arrays = {name: np.asarray(value) for name, value in _flat(params).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, fingerprint=np.array(wanted), **arrays)
+    unfinished = path.with_name(f"{path.stem}.tmp.npz")
+    np.savez(unfinished, allow_pickle=False, fingerprint=np.array(wanted), **arrays)
+    unfinished.replace(path)  # half a file would be refused ever after
     return params
 
 

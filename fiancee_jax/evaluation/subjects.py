@@ -28,6 +28,8 @@ from fiancee_jax.routing.calibration import budget_setting
 from fiancee_jax.training.calibration import film_blocks
 from fiancee_jax.training.derive import BASELINES
 
+FEWEST = 4  # inputs: what a kernel distance needs
+
 
 class Study(NamedTuple):
     """A model and the inputs it is tried on.
@@ -47,7 +49,7 @@ def open_study(renderer: Renderer, workdir: pathlib.Path, options: Options) -> S
     """Opens and checks the inputs.
 
     Raises:
-        UserError: no such data or split, or other classes than the model's.
+        UserError: no such data or split, other classes than the model's, or too few inputs.
     """
     data, split = renderer.config.data, options.split
     if options.data is not None:
@@ -61,6 +63,11 @@ def open_study(renderer: Renderer, workdir: pathlib.Path, options: Options) -> S
     source = data.open(split, family.size)
     if options.limit and options.limit < len(source):
         source = First(source, options.limit)
+    if len(source) < FEWEST:
+        raise UserError(
+            f"found {len(source)} inputs in {options.split}; an evaluation wants {FEWEST} or more. "
+            "Take a larger split or --limit."
+        )
     return Study(renderer, workdir, options, source, data)
 
 
@@ -97,7 +104,6 @@ def measure(study: Study) -> Table:
         ridge.fit_targets(workdir / "predictor_targets.npz"),
         {limit: settings(study.renderer, limit, options.confidence) for limit in limits},
         budgets(study.renderer, subject),
-        blocks(subject.records, study.renderer.config.calibration.block),
         options.seed,
     )
 
@@ -163,13 +169,24 @@ def measured(study: Study, renderer: Renderer, judges: Judges, name: str) -> Sub
     times = time_exits(renderer, {**batch.inputs, "z": z})
     overhead = renderer.model.predictor_gmacs() if renderer.has_predictor else 0.0
     void = getattr(family, "void", None)
-    return Subject(found, np.array(renderer.model.gmacs), overhead, times, void)
+    gmacs = np.array(renderer.model.gmacs)
+    blocks_ = blocks(found, study.renderer.config.calibration.block)
+    return Subject(found, gmacs, overhead, times, void, blocks_)
 
 
-def blocks(found: Records, block: int) -> np.ndarray:
-    """The block that each record belongs to, as the calibration would cut the inputs, [m]."""
+def blocks(found: Records, block: int) -> np.ndarray | None:
+    """The block that each record belongs to, as the calibration would cut the inputs, [m].
+
+    None where there are none: `block` is 1, or no two inputs are frames of one film (inputs of
+    another data set may be none, though those of the calibration are).
+    """
     names = list(dict.fromkeys(found.names.tolist()))
-    units = film_blocks(names, block) if block > 1 else [np.array([i]) for i in range(len(names))]
+    try:
+        units = film_blocks(names, block) if block > 1 else []
+    except UserError:
+        units = []
+    if not units:
+        return None
     of_name = {names[i]: k for k, unit in enumerate(units) for i in unit}
     return np.array([of_name[name] for name in found.names.tolist()])
 

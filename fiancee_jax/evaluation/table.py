@@ -37,7 +37,6 @@ class Table:
         ridge: the plainest predictor, or None where its training data are absent.
         calibrated: settings by threshold. `budget_tau`: settings by share of full, where the model
             is calibrated.
-        blocks: of neighbouring frames, by record, [m] (see `config.CalibrationPhase.block`).
         seed: of bootstraps and draws.
     """
 
@@ -46,7 +45,6 @@ class Table:
     ridge: Ridge | None
     calibrated: Mapping[float, list[Promise]]
     budget_tau: Mapping[float, float]
-    blocks: np.ndarray
     seed: int = 0
 
     @property
@@ -82,6 +80,7 @@ class Table:
             setting or f"estimate <= {tau:.4g}",
             overhead=subject.predictor_gmacs,
             predicted=predicted,
+            timed=True,
         )
 
     def learned(self, max_lpips: float) -> Row:

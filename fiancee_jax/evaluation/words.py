@@ -151,13 +151,21 @@ def losses(found: Found) -> list[str]:
             )
     for pair in found["comparisons"]:
         other = name(found, pair["threshold"], pair["b"])
-        at = f"at max_lpips {pair['threshold']:g}, equal GMACs, {other}"
+        more = pair["a_gmacs"] / pair["b_gmacs"] - 1
+        cost = "equal GMACs" if pair["equal_gmacs"] else _unequal(more)
+        at = f"at max_lpips {pair['threshold']:g}, {cost}, {other}"
         if verdict(pair["lpips_interval"], higher_is_better=False) == WORSE:
             said.append(f"{at} is {pair['lpips_difference']:.4f} LPIPS nearer on average")
         if verdict(pair["violation_interval"], higher_is_better=False) == WORSE:
             points = f"{100 * pair['violation_difference']:.1f} points"
             said.append(f"{at} breaks the threshold on {points} fewer pictures")
     return said
+
+
+def _unequal(more: float) -> str:
+    """That the learned router costs this share more than what it is compared with."""
+    word = "more" if more > 0 else "fewer"
+    return f"where the router costs {percent(abs(more))} {word} GMACs"
 
 
 def name(found: Found, max_lpips: float, policy: str) -> str:

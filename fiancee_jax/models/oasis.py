@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -18,70 +18,11 @@ from fiancee_jax.classes import VOID, agreed
 from fiancee_jax.colors import class_colors
 from fiancee_jax.errors import UserError
 from fiancee_jax.models.discriminator import Discriminator
-from fiancee_jax.models.layers import Conv, average_pool, leaky_relu, to_picture, upsample
-from fiancee_jax.models.spade import SpadeBlock
+from fiancee_jax.models.layers import average_pool
+from fiancee_jax.models.oasis_modules import Condition, Head, LightBlock, Stage, Stem
 from fiancee_jax.models.staged import Discriminate, Inputs, StagedGenerator
 
-
-class Condition(NamedTuple):
-    """z [b, d] and the label map at the size of each stage, [b, h_i, w_i], smallest first."""
-
-    z: Array
-    labels: tuple[Array, ...]
-
-
-class Stem(nn.Module):
-    """A 3x3 convolution over the smallest map, without spectral norm."""
-
-    features: int
-    num_classes: int
-
-    @nn.compact
-    def __call__(self, condition: Condition, *, train: bool = False) -> Float[Array, "b h w c"]:
-        """Returns [b, h_0, w_0, features]."""
-        del train
-        return Conv(self.features, name="fc")(_segmap(condition, 0, self.num_classes))
-
-
-class Stage(nn.Module):
-    """Nearest x2 (but for the first stage), then one SPADE block."""
-
-    index: int
-    features: int
-    hidden: int
-    num_classes: int
-    spectral: bool
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w c"], condition: Condition, *, train: bool = False
-    ) -> Float[Array, "b h2 w2 d"]:
-        """Returns [b, h_i, w_i, features]."""
-        if self.index > 1:
-            x = upsample(x)
-        seg = _segmap(condition, self.index - 1, self.num_classes)
-        return SpadeBlock(self.features, self.hidden, self.spectral, name="block")(
-            x, seg, train=train
-        )
-
-
-class Head(nn.Module):
-    """Leaky ReLU, 3x3 convolution to RGB, tanh; without spectral norm."""
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w c"], base: Float[Array, "b h w 3"] | None = None
-    ) -> Float[Array, "b h w 3"]:
-        """Returns a picture in [-1, 1]; a zero convolution returns `base` itself."""
-        return to_picture(Conv(3, name="conv_img")(leaky_relu(x)), base)
-
-
-def _segmap(condition: Condition, level: int, num_classes: int) -> Float[Array, "b h w s"]:
-    """[z, one-hot labels] at the size of one stage; z comes first, constant over space."""
-    labels = condition.labels[level]
-    z = condition.z[:, None, None, :]
-    z = jnp.broadcast_to(z, (*labels.shape, z.shape[-1]))
-    return jnp.concatenate([z, jax.nn.one_hot(labels, num_classes, dtype=z.dtype)], axis=-1)
+ATTENDED = 16  # light stages of at most so many rows take the transformer, if it is chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +43,10 @@ class Oasis(StagedGenerator):
         discriminator_last: features after its last decoder block; published: 64 at any width.
         min_channels: light stages are never thinner than this.
         lambda_labelmix: weight of the LabelMix term; published: 10 (Cityscapes 5).
+        light_block: of the light stages. ``inception``: 1x1, 3x3 and two 3x3 convolutions side by
+            side; ``transformer``: self-attention in stages of at most 16 rows, SPADE above.
+        palette_bands: a palette holds so many colours for each class, from the top of the picture
+            to its bottom, between which it fades.
     """
 
     input_names: ClassVar[tuple[str, ...]] = ("labels",)
@@ -114,6 +59,7 @@ class Oasis(StagedGenerator):
         "fc": "stem",
         "conv_img": "head",
     }
+    light_fields: ClassVar[tuple[str, ...]] = ("min_channels", "light_block", "palette_bands")
 
     size: tuple[int, int] = (256, 256)
     classes: tuple[str, ...] = ()
@@ -125,6 +71,8 @@ class Oasis(StagedGenerator):
     discriminator_last: int = 64
     min_channels: int = 8
     lambda_labelmix: float = 10.0
+    light_block: LightBlock = "spade"
+    palette_bands: int = 1
 
     @property
     def num_stages(self) -> int:
@@ -167,12 +115,15 @@ class Oasis(StagedGenerator):
 
     def stage(self, index: int, *, width: float = 1.0) -> nn.Module:
         """See `StagedGenerator.stage`."""
+        low = self.size[0] // self.stage_factor(index) <= ATTENDED
+        plain = width == 1.0 or (self.light_block == "transformer" and not low)
         return Stage(
             index,
             self.features(index, width),
             self._light(self.hidden, width),
             self.num_classes,
             spectral=width == 1.0,
+            block="spade" if plain else self.light_block,
         )
 
     def head(self) -> nn.Module:
@@ -196,22 +147,30 @@ class Oasis(StagedGenerator):
     # --- guides ---------------------------------------------------------------------------
     @property
     def palette_shape(self) -> tuple[int, int]:
-        """One colour for each class."""
-        return self.num_classes, 3
+        """A colour for each band and class, the bands one after the other."""
+        return self.palette_bands * self.num_classes, 3
 
     def summarise(
         self, images: Float[Array, "b h w 3"], inputs: Inputs
     ) -> tuple[Float[Array, "b k 3"], Float[Array, "b k"]]:
-        """Mean colour [b, classes, 3] and share of the pixels [b, classes] of each class."""
+        """Mean colour [b, bands * classes, 3] and share of the pixels of each class by band."""
         onehot = jax.nn.one_hot(inputs["labels"], self.num_classes)
-        pixels = jnp.einsum("bhwk->bk", onehot)
-        sums = jnp.einsum("bhwk,bhwc->bkc", onehot, images, precision="highest")
-        area = images.shape[1] * images.shape[2]
-        return sums / jnp.maximum(pixels, 1.0)[..., None], pixels / area
+        bands = _bands(images.shape[1], self.palette_bands)
+        pixels = jnp.einsum("bhwk,hn->bnk", onehot, bands, precision="highest")
+        sums = jnp.einsum("bhwk,bhwc,hn->bnkc", onehot, images, bands, precision="highest")
+        colors = sums / jnp.maximum(pixels, 1e-6)[..., None]
+        share = pixels / (images.shape[1] * images.shape[2])
+        return colors.reshape(-1, *self.palette_shape), share.reshape(-1, self.palette_shape[0])
 
     def paint(self, palette: Float[Array, "b k 3"], inputs: Inputs) -> Float[Array, "b h w 3"]:
-        """``palette[label]`` for every pixel."""
-        return jax.vmap(lambda colors, labels: colors[labels])(palette, inputs["labels"])
+        """``palette[label]`` for every pixel, fading from band to band."""
+        labels = inputs["labels"]
+        palette = palette.reshape(-1, self.palette_bands, self.num_classes, 3)
+        if self.palette_bands == 1:
+            return jax.vmap(lambda colors, row: colors[row])(palette[:, 0], labels)
+        bands = _bands(labels.shape[1], self.palette_bands)
+        rows = jnp.einsum("bnkc,hn->bhkc", palette, bands, precision="highest")
+        return jax.vmap(jax.vmap(lambda colors, row: colors[row]))(rows, labels)
 
     # --- predictor ------------------------------------------------------------------------
     def view(self, inputs: Inputs) -> tuple[Float[Array, "b h w c"], Float[Array, "b d"]]:
@@ -262,7 +221,8 @@ class Oasis(StagedGenerator):
                 f"model.size is {list(self.size)}, but with {self.blocks} blocks both sides must "
                 f"be divisible by {divisor}: try {[_round(s, divisor) for s in self.size]}."
             )
-        for name in ("width", "hidden", "z_dim", "min_channels", "discriminator_last"):
+        counts = ("width", "hidden", "z_dim", "min_channels", "discriminator_last", "palette_bands")
+        for name in counts:
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name} is {getattr(self, name)}; it must be 1 or more.")
         if not self.discriminator_channels or min(self.discriminator_channels) < 1:
@@ -318,3 +278,10 @@ class Oasis(StagedGenerator):
 
 def _round(side: int, divisor: int) -> int:
     return max(divisor, round(side / divisor) * divisor)
+
+
+def _bands(height: int, count: int) -> Float[Array, "h n"]:
+    """Each row's share in each band: linear between the bands' middles, constant beyond."""
+    rows = (np.arange(height) + 0.5) / height * count - 0.5
+    distance = np.abs(rows.clip(0, count - 1)[:, None] - np.arange(count)[None])
+    return jnp.asarray(np.maximum(1 - distance, 0), jnp.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -19,6 +21,8 @@ class Predictor(nn.Module):
     num_exits: int  # early exits, without the backbone
     channels: int = 32
     hidden: int = 64
+    sees: Literal["both", "grid", "vector"] = "both"
+    squares: bool = False  # of the vector, beside it
 
     @nn.compact
     def __call__(
@@ -26,13 +30,51 @@ class Predictor(nn.Module):
     ) -> Float[Array, "b n"]:
         """LPIPS of exits 1..num_exits, [b, num_exits], >= 0 and falling with cost."""
         offset = self.param("offset", nn.initializers.constant(-4.0), (self.num_exits,))
+        grid = jnp.zeros_like(grid) if self.sees == "vector" else grid
+        vector = jnp.zeros_like(vector) if self.sees == "grid" else vector
         shares = grid.mean((1, 2))
         x = nn.relu(nn.Conv(self.channels, (3, 3), name="conv_0")(grid))
         x = nn.relu(nn.Conv(self.channels, (3, 3), (2, 2), name="conv_1")(x))
-        x = jnp.concatenate([x.mean((1, 2)), x.max((1, 2)), jnp.sqrt(shares), vector], axis=-1)
+        parts = [x.mean((1, 2)), x.max((1, 2)), jnp.sqrt(shares), vector]
+        parts += [vector**2 - 1] if self.squares else []  # z is standard normal
+        x = jnp.concatenate(parts, axis=-1)
         gate = nn.Dense(self.hidden, name="gate")(vector)
         x = nn.gelu(nn.Dense(self.hidden, name="fc_0")(x) * (1 + gate))
         x = nn.gelu(nn.Dense(self.hidden, name="fc_1")(x))
         x = nn.Dense(self.num_exits, name="out", kernel_init=nn.initializers.zeros)(x)
         steps = jnp.exp(jnp.clip(x + offset.reshape(1, -1), -12.0, 3.0))
         return jnp.cumsum(steps[:, ::-1], axis=1)[:, ::-1]
+
+
+class Predictors(nn.Module):
+    """Several predictors that start differently; their geometric mean errs less than each."""
+
+    members: int
+    num_exits: int
+    channels: int = 32
+    hidden: int = 64
+    sees: Literal["both", "grid", "vector"] = "both"
+    squares: bool = False
+
+    def setup(self) -> None:
+        """One set of parameters for each member, stacked along the first axis."""
+        kind = nn.vmap(
+            Predictor,
+            in_axes=None,  # pyright: ignore[reportArgumentType]
+            axis_size=self.members,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+        )
+        self.member = kind(self.num_exits, self.channels, self.hidden, self.sees, self.squares)
+
+    def __call__(
+        self, grid: Float[Array, "b h w c"], vector: Float[Array, "b d"]
+    ) -> Float[Array, "b n"]:
+        """As `Predictor`: means of what never rises do not rise either."""
+        return jnp.exp(jnp.mean(jnp.log(self.each(grid, vector)), axis=0))
+
+    def each(
+        self, grid: Float[Array, "b h w c"], vector: Float[Array, "b d"]
+    ) -> Float[Array, "m b n"]:
+        """What every member says: each is trained by its own error."""
+        return self.member(grid, vector)

@@ -41,11 +41,13 @@ class StagedGenerator(abc.ABC):
         input_names: the entries of a data set's elements that are inputs; a batch of input `name`
             is ``inputs[name]``, samples along its first axis. z is not among them.
         size: (height, width) of the pictures it is trained for, pixels.
+        light_fields: fields that shape light stages or guides but not the backbone.
         layer_words: name of a layer's module -> what tables of cost call it; its own if absent.
     """
 
     input_names: ClassVar[tuple[str, ...]] = ()
     layer_words: ClassVar[Mapping[str, str]] = {}
+    light_fields: ClassVar[tuple[str, ...]] = ()
 
     size: tuple[int, int] = (64, 64)
 

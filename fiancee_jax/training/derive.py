@@ -10,11 +10,16 @@ Baselines of an evaluation live in ``WORKDIR/baselines/NAME``:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import shutil
 from collections.abc import Sequence
 
+import jax
+import numpy as np
+
+from fiancee_jax import checkpoint
 from fiancee_jax.config import Config, Exit, read_config
 from fiancee_jax.errors import UserError
 from fiancee_jax.training.run import train
@@ -36,16 +41,44 @@ def derive(
         out: the derived workdir.
         config: what is trained there.
         phases: consecutive phases.
+
+    Raises:
+        UserError: `workdir` has not finished what comes before, or has another one than `out`.
     """
     before = ("backbone",) if phases[0] == "guides" else ("backbone", "guides")
     for phase in before:
-        copy = out / "checkpoints" / phase
-        if not copy.is_dir():
-            unfinished = copy.with_name(f"{phase}.tmp")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.copytree(workdir / "checkpoints" / phase, unfinished)
-            unfinished.rename(copy)
+        _copy(workdir, out, phase)
     return train(config, out, phases=phases)
+
+
+def _copy(workdir: pathlib.Path, out: pathlib.Path, phase: str) -> None:
+    """Gives `out` the checkpoint of a phase; one that is there must be the same."""
+    source, copy = (folder / "checkpoints" / phase for folder in (workdir, out))
+    with contextlib.closing(checkpoint.Store(workdir)) as store:
+        if not store.finished(phase):
+            raise UserError(
+                f"baselines start from the phase {phase!r}, which is not finished in {workdir}. "
+                f"Run: {checkpoint.command(workdir, phase)}"
+            )
+    if not copy.is_dir():
+        unfinished = copy.with_name(f"{phase}.tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(source, unfinished)
+        unfinished.rename(copy)
+    elif not _same(workdir, out, phase):
+        raise UserError(
+            f"{out} was derived from another {phase} than {workdir} has now, so the two cannot be "
+            "compared. Move it away and run this again."
+        )
+
+
+def _same(one: pathlib.Path, other: pathlib.Path, phase: str) -> bool:
+    """Whether two workdirs hold the same arrays of a phase."""
+    leaves = []
+    for workdir in (one, other):
+        with contextlib.closing(checkpoint.Store(workdir)) as store:
+            leaves.append(jax.tree.leaves(store.model(phase)))
+    return len(leaves[0]) == len(leaves[1]) and all(map(np.array_equal, *leaves))
 
 
 def baseline_config(config: Config, name: str, widths: Sequence[float] = WIDTHS) -> Config:
@@ -65,7 +98,7 @@ def train_baselines(
     """Trains the baselines of a workdir; finished ones are left as they are.
 
     Raises:
-        UserError: an unknown name or a width that is no share.
+        UserError: an unknown name, a width that is no share, or see `derive`.
     """
     unknown = [name for name in names if name not in BASELINES]
     if unknown or not names:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from fiancee_jax import guides
+from fiancee_jax import guides, population
 from fiancee_jax.data import collate
 from fiancee_jax.data.transforms import augment
 from fiancee_jax.exits import MultiExit, Variables
@@ -31,10 +32,11 @@ def run(work: Workspace) -> None:
     form, model = work.config.guides, work.model
     bank: guides.Bank = {}
     # Palettes are of several inputs at one z, where there are both.
-    several = form.form == "palette" and model.family.input_names and model.family.latent_dim
+    several = form.form in guides.PAINTED and model.family.input_names and model.family.latent_dim
     maps = MAPS if several else 1
-    if form.form in ("palette", "patch", "image"):
-        bank = guides.build(form, _records(work, maps), maps)
+    if form.form in guides.KEPT:
+        entries = form.size * (1 if form.population == "random" else population.CANDIDATES)
+        bank = guides.build(form, records(work, maps, entries), maps)
     size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(bank))
     report = {"bytes": size, "retrieval_gmacs": model.retrieval_gmacs()}
     work.log.say(
@@ -45,23 +47,26 @@ def run(work: Workspace) -> None:
     work.store.wait()
 
 
-def _records(work: Workspace, maps: int) -> guides.Bank:
-    """Records of all entries: consecutive groups of `maps` inputs share one z."""
-    form, variables = work.config.guides, work.frozen("backbone")
+def records(work: Workspace, maps: int, entries: int) -> guides.Bank:
+    """Records of random entries: consecutive groups of `maps` inputs share one z."""
+    variables, found = work.frozen("backbone"), []
+    work.log.begin("guides", 0, -(-entries * maps // BATCH))
+    for inputs, count in drawn(work, maps, entries):
+        found.append(_first(host(summarise(work.model, variables, inputs)), count))
+        work.log.advance(len(found))
+    work.log.end()
+    return {k: np.concatenate([r[k] for r in found]) for k in found[0]}
+
+
+def drawn(work: Workspace, maps: int, entries: int) -> Iterator[tuple[Inputs, int]]:
+    """The inputs of random entries in batches, and how many of a batch (its first) count."""
     source, rng = work.source("train"), work.rng("guides")
-    chosen = guides.random_entries(rng, len(source), form.size, maps).reshape(-1)
-    latents = np.repeat(rng.standard_normal((form.size, work.model.family.latent_dim)), maps, 0)
-    records: list[Any] = []
-    work.log.begin("guides", 0, -(-len(chosen) // BATCH))
+    chosen = guides.random_entries(rng, len(source), entries, maps).reshape(-1)
+    latents = np.repeat(rng.standard_normal((entries, work.model.family.latent_dim)), maps, 0)
     for start in range(0, len(chosen), BATCH):
         part = slice(start, start + BATCH)
-        inputs = _inputs(work, source, chosen[part])
         z = np.resize(latents[part], (BATCH, latents.shape[1])).astype(np.float32)
-        rows = host(summarise(work.model, variables, {**inputs, "z": z}))
-        records.append(_first(rows, len(chosen[part])))
-        work.log.advance(start // BATCH + 1)
-    work.log.end()
-    return {k: np.concatenate([r[k] for r in records]) for k in records[0]}
+        yield {**_inputs(work, source, chosen[part]), "z": z}, len(chosen[part])
 
 
 def _inputs(work: Workspace, source: Any, indices: np.ndarray) -> Inputs:

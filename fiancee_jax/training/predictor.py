@@ -25,7 +25,8 @@ FLOOR = 1e-3  # LPIPS below this is as good as 0; keeps logarithms sane
 
 def optimizer(phase: PredictorPhase) -> optax.GradientTransformation:
     """AdamW along a cosine."""
-    return optax.adamw(optax.cosine_decay_schedule(phase.lr, phase.steps), weight_decay=1e-3)
+    rate = optax.cosine_decay_schedule(phase.lr, phase.steps)
+    return optax.adamw(rate, weight_decay=phase.weight_decay)
 
 
 def init_state(model: MultiExit, phase: PredictorPhase, targets: Array, key: Array) -> State:
@@ -33,15 +34,22 @@ def init_state(model: MultiExit, phase: PredictorPhase, targets: Array, key: Arr
     inputs = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), model.family.abstract_inputs(1))
     params: Any = model.predictor_net().init(key, *model.family.view(inputs))["params"]
     steps = targets - jnp.pad(targets[:, 1:], ((0, 0), (0, 1)))
-    params = {**params, "offset": jnp.log(jnp.maximum(steps.mean(0), 1e-5))}
+    offset = jnp.log(jnp.maximum(steps.mean(0), 1e-5))
+    if model.predictor.members == 1:
+        params = {**params, "offset": offset}
+    else:
+        offset = jnp.broadcast_to(offset, params["member"]["offset"].shape)
+        params = {**params, "member": {**params["member"], "offset": offset}}
     return {"params": params, "opt": optimizer(phase).init(params)}
 
 
 def loss_fn(
     model: MultiExit, params: Any, grid: Array, vector: Array, target: Float[Array, "b n"]
 ) -> Float[Array, ""]:
-    """Mean squared difference of log distances."""
-    predicted: Any = model.predictor_net().apply({"params": params}, grid, vector)
+    """Mean squared difference of log distances, of each member by itself."""
+    method = "each" if model.predictor.members > 1 else None
+    predicted: Any = model.predictor_net().apply({"params": params}, grid, vector, method=method)
+    target = jnp.broadcast_to(target, predicted.shape)
     return jnp.mean((jnp.log(predicted + FLOOR) - jnp.log(target + FLOOR)) ** 2)
 
 
