@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ from tiny import tiny_renderer, tiny_workdir
 
 from fiancee_jax.__main__ import main
 from fiancee_jax.errors import UserError
-from fiancee_jax.evaluation import segmentation, subjects
+from fiancee_jax.evaluation import document, segmentation, subjects
 from fiancee_jax.evaluation.options import Options
 from fiancee_jax.evaluation.run import evaluate, plain
 from fiancee_jax.routing.calibration import Calibration
@@ -52,6 +53,8 @@ def test_numbers_page_and_records_are_written(found):
     assert (found / "records.npz").is_file()
     assert "evaluate" in result["command"]
     assert result["data"]["kind"] == "Landscapes"
+    undocumented = set(result) - set(re.findall(r"\w+", document.__doc__ or ""))
+    assert not undocumented
 
 
 def test_every_cell_has_a_value_or_a_reason(found):

@@ -1,4 +1,26 @@
-"""``evaluation.json``: everything measured and replayed, with stable keys."""
+"""``evaluation.json``: everything measured and replayed, with stable keys.
+
+format_version  1; a key that changes its meaning raises it
+command, model, config, data, split, latents, seed, environment
+                what was asked for, and where it ran
+inputs, records how many inputs, and inputs with a z each
+full_gmacs, predictor_gmacs
+                of the backbone and of the predictor
+max_lpips       the thresholds
+exits           what each exit is, costs and makes; the backbone last, with tap null
+rows            `rows`: one object for each policy at each threshold
+absent          rows that could be there: why they are not, by name
+gaps            `gap.Gap`, with policy and threshold
+comparisons     `gap.paired`, of the learned router (a) with others (b)
+curves          by policy, points {"gmacs", "share", "lpips" (mean LPIPS-alex), "setting"}
+reliability     `curves.reliability`
+promises        by threshold and confidence (null: the raw router): tau (null: every exit is
+                allowed), violations with their interval, blocks, share of full
+real            of the real pictures themselves: miou; halves, one half against the other, which
+                are fewer pictures than rows have and so score worse
+timing          `timing.Times`, milliseconds per picture
+hardness        `hardness`
+"""
 
 from __future__ import annotations
 

@@ -41,16 +41,17 @@ def write(
     """
     context = numbers(found)
     rendered = _rendered(renderer, found["hardness"], source, seed)
-    html = ""
+    html = b""
     for side in SIDES:
         shown = {
             "examples": _examples(found, table, rendered, side),
             "latent": _latent(found["hardness"], rendered, side),
         }
-        html = render("evaluation/page.html", **context, **shown)
-        if len(html.encode()) < LIMIT:
+        # names of files may hold bytes that are no text
+        html = render("evaluation/page.html", **context, **shown).encode(errors="replace")
+        if len(html) < LIMIT:
             break
-    write_atomically(out / "index.html", html.encode())
+    write_atomically(out / "index.html", html)
 
 
 # --- numbers ------------------------------------------------------------------------------------

@@ -231,9 +231,9 @@ def fingerprint(renderer: Renderer, data: Any, **options: Any) -> str:
 
 def kept(path: pathlib.Path, mark: str, make: Callable[[], Records]) -> Records:
     """The records in `path` if they carry `mark`, else made and written there."""
-    found = _read(path, mark) if path.is_file() else None
-    if found is not None:
-        return found
+    kept = _read(path, mark) if path.is_file() else None
+    if kept:
+        return kept
     records = make()
     flat = {k: v for k, v in vars(records).items() if v is not None and k != "distances"}
     unfinished = path.with_name(f"{path.stem}.tmp.npz")
@@ -246,11 +246,10 @@ def kept(path: pathlib.Path, mark: str, make: Callable[[], Records]) -> Records:
 def _read(path: pathlib.Path, mark: str) -> Records | None:
     """Records of this mark; None for others, and for a file that is damaged or something else."""
     try:
-        with np.load(path) as kept:
-            if str(kept["fingerprint"]) != mark:
-                return None
-            found = {name: kept[name] for name in kept.files if name != "fingerprint"}
+        with path.open("rb") as file, np.load(file) as kept:
+            found = dict(kept) if str(kept["fingerprint"]) == mark else {}
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
-    distances = {name: found.pop(name) for name in DISTANCES}
-    return Records(distances=distances, **found)  # pyright: ignore[reportArgumentType]
+    distances = {name: found.pop(name) for name in DISTANCES if name in found}
+    found.pop("fingerprint", None)
+    return Records(distances=distances, **found) if found else None  # pyright: ignore[reportArgumentType]
