@@ -38,7 +38,7 @@ config = Config(
     data=Landscapes(train=2000, predictor=3000, calibration=1000, report=600),
     augment=Augment(flip=False),
     exits=(Exit(1, 0.25), Exit(2, 0.25), Exit(1, 0.5), Exit(3, 0.5)),
-    guides=Guides(form="palette", size=512),
+    guides=Guides(form="learnt"),
     backbone=BackbonePhase(
         steps=700,
         batch_size=8,
