@@ -12,7 +12,7 @@ blocks      SPADE, Inception-style or transformer in the light stages
 bank_size   10 to 10,000 entries; a figure
 predictor   size, inputs, what it sees, number of targets; against ridge regression
 
-Every variant trains its branches in OUT/ABLATION/VARIANT-SEED upon the frozen backbone of
+Every variant trains its branches in a folder of its own in OUT upon the frozen backbone of
 --workdir. Distances are LPIPS-alex and L1 to the backbone's picture at the same z on 512
 unseen inputs. Finished rows are appended to RESULTS/ABLATION.json and not made again; an
 interrupted variant continues from its finished phases. Prints a table in markdown.

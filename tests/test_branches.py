@@ -45,11 +45,11 @@ def shapes(module, taps, guide=Guide()):  # noqa: B008
 
 
 # --- backbone -----------------------------------------------------------------------------------
-def test_taps_are_numbered_by_stage(backbone):
+def test_taps_are_numbered_by_stage_and_the_stem_is_0(backbone):
     _, picture, taps = backbone
     assert picture.shape == (2, 8, 16, 3)
     assert {i: t.shape for i, t in taps.items()} == {
-        1: (2, 2, 4, 16), 2: (2, 4, 8, 8), 3: (2, 8, 16, 4)
+        0: (2, 2, 4, 32), 1: (2, 2, 4, 16), 2: (2, 4, 8, 8), 3: (2, 8, 16, 4)
     }  # fmt: skip
 
 
@@ -57,8 +57,8 @@ def test_trunk_is_the_first_stages_and_computes_no_more(backbone):
     variables, _, taps = backbone
     trunk = jax.jit(lambda v: Backbone(FAMILY).apply(v, CONDITION, 2, method="trunk"))
     result = trunk(variables)
-    assert set(result) == {1, 2}
-    for i in (1, 2):
+    assert set(result) == {0, 1, 2}
+    for i in (0, 1, 2):
         np.testing.assert_allclose(result[i], taps[i], atol=1e-5)
     text = trunk.lower(variables).as_text()
     full = jax.jit(Backbone(FAMILY).apply).lower(variables, CONDITION).as_text()

@@ -51,7 +51,8 @@ def test_numbers_page_and_records_are_written(found):
     assert len(result["max_lpips"]) == 3
     assert (found / "index.html").stat().st_size < 1_000_000
     assert (found / "records.npz").is_file()
-    assert "evaluate" in result["command"]
+    words = f"evaluate --model {result['model']} --out {found} --limit 6"
+    assert result["command"].endswith(words)
     assert result["data"]["kind"] == "Landscapes"
     undocumented = set(result) - set(re.findall(r"\w+", document.__doc__ or ""))
     assert not undocumented

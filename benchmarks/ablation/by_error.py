@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from benchmarks.ablation.rows import Row
-from benchmarks.ablation.training import menu_rows
+from benchmarks.ablation.training import folder, menu_rows
 from fiancee_jax import guides, population
 from fiancee_jax.checkpoint import Store
 from fiancee_jax.config import Config
@@ -25,10 +25,10 @@ def rows_of(config: Config, workdir: pathlib.Path, out: pathlib.Path) -> list[Ro
     Args:
         config: with the first branch's bank: a random one of the same size.
         workdir: holds the backbone.
-        out: holds the first branch in ``random-SEED``; gets ``error-SEED``.
+        out: holds the first branch, the variant ``random``; gets ``error``.
     """
     began, config = time.monotonic(), resolve(config)
-    first, mine = out / f"random-{config.seed}", out / f"error-{config.seed}"
+    first, mine = (folder(out, name, config) for name in ("random", "error"))
     derive(workdir, first, config, ("guides", "branches"))
     if not (mine / "checkpoints" / "guides").is_dir():
         _save(mine, _bank(config, first))

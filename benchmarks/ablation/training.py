@@ -31,8 +31,8 @@ def rows_of(
     began = time.monotonic()
     source, phases = workdir, ["guides", "branches"]
     if variant.bank_of:
-        source, phases = out / f"{variant.bank_of}-{config.seed}", ["branches"]
-    mine = out / f"{variant.name}-{config.seed}"
+        source, phases = folder(out, variant.bank_of, config), ["branches"]
+    mine = folder(out, variant.name, config)
     derive(source, mine, changed, phases)
     seconds = round(time.monotonic() - began)
     names = {"ablation": ablation, "variant": variant.name, "seed": config.seed}
@@ -40,6 +40,11 @@ def rows_of(
         {**names, **row, "steps": changed.branches.steps, "seconds": seconds}
         for row in menu_rows(changed, mine)
     ]
+
+
+def folder(out: pathlib.Path, variant: str, config: Config) -> pathlib.Path:
+    """A variant's workdir: one for each seed and number of steps."""
+    return out / f"{variant}-seed{config.seed}-steps{config.branches.steps}"
 
 
 def menu_rows(config: Config, workdir: pathlib.Path) -> list[dict[str, Any]]:

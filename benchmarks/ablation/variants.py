@@ -10,6 +10,7 @@ from fiancee_jax.config import Config, Exit
 
 ONE_EXIT = (Exit(1, 0.25),)
 WIDTHS = (1 / 8, 1 / 4, 1 / 3, 1 / 2)
+PATCHES = 2048  # cells in a bank of patches, of as many pictures as a bank of palettes has
 POPULATED = 64  # entries of the banks whose population is compared: in large ones all see all
 SIZES = (10, 32, 100, 320, 1000, 3200, 10_000)
 
@@ -72,9 +73,9 @@ GUIDES = [
     Variant("zeros-every", guides(form="zeros", inject="every")),
     Variant("palette-both", guides(form="palette", join="both"), "palette"),
     Variant("palette-both-every", guides(form="palette", join="both", inject="every"), "palette"),
-    Variant("patch-trunk", guides(form="patch", size=8192)),
-    Variant("patch-vector", guides(form="patch", size=8192, key="vector")),
-    Variant("patch-colours", guides(form="patch", size=8192, key="colours")),
+    Variant("patch-trunk", guides(form="patch", size=PATCHES)),
+    Variant("patch-vector", guides(form="patch", size=PATCHES, key="vector")),
+    Variant("patch-colours", guides(form="patch", size=PATCHES, key="colours")),
     Variant("image", guides(form="image")),
     Variant("palette-bands", model(palette_bands=4)),
     Variant("learnt-bands", lambda c: model(palette_bands=4)(guides(form="learnt")(c))),

@@ -28,7 +28,6 @@ import dataclasses
 import importlib.metadata
 import platform
 import shlex
-import sys
 from typing import Any
 
 import jax
@@ -54,7 +53,7 @@ def assemble(study: Study, table: Table) -> dict[str, Any]:
     rows = [row.columns(x, table.full_gmacs, table.seed) for x in limits for row in table.rows(x)]
     return {
         "format_version": FORMAT_VERSION,
-        "command": shlex.join(["python", "-m", "fiancee_jax", *sys.argv[1:]]),
+        "command": options.command,
         "model": options.model,
         "config": renderer.config.name,
         "data": {"kind": type(study.data).__name__, **dataclasses.asdict(study.data)},

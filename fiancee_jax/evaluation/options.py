@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
+import shlex
 
 from fiancee_jax.errors import UserError
 
@@ -36,6 +37,17 @@ class Options:
     latents: int = 1
     seed: int = 0
     limit: int = 0
+
+    @property
+    def command(self) -> str:
+        """What to type to do it again."""
+        words: list[str] = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                values = value if isinstance(value, tuple) else (value,)
+                words += [f"--{field.name.replace('_', '-')}", *map(str, values)]
+        return shlex.join(["python", "-m", "fiancee_jax", "evaluate", *words])
 
     def check(self) -> None:
         """Raises UserError for values that are wrong with any model."""
