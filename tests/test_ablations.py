@@ -112,6 +112,7 @@ def test_spearman():
     assert predictor.spearman(a, np.arange(4.0)) == pytest.approx(0.4)
 
 
+@pytest.mark.slow
 def test_predictors_are_judged_on_rows_they_were_not_trained_on(monkeypatch):
     monkeypatch.setattr(predictor, "HELD", 32)
     model = MultiExit.of(tiny_config())
@@ -155,6 +156,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(ablations, "common", less)
 
 
+@pytest.mark.slow
 def test_an_ablation_writes_rows_and_makes_none_twice(workdir, tmp_path, monkeypatch, capsys):
     quick(monkeypatch)
     options = ablations.Options(
@@ -174,6 +176,7 @@ def test_an_ablation_writes_rows_and_makes_none_twice(workdir, tmp_path, monkeyp
         ablations.main(dataclasses.replace(options, only=("nine",)))
 
 
+@pytest.mark.slow
 def test_a_bank_by_error_holds_the_worst_candidates(workdir, monkeypatch):
     base = read_config(workdir)
     config = variants.guides(size=3, neighbours=2)(base)
