@@ -2,9 +2,9 @@
 
     python train.py quickstart --workdir runs/quickstart
 
-Hardware: 2 CPU cores; 9 minutes (backbone 0.41, branches 0.35 s a step). Early exits cost
-.164, .247, .339 and .505 of the backbone's 0.346 GMACs with LPIPS-alex .059, .054, .053 and .049 to
-it.
+Hardware: 2 CPU cores; backbone 0.41, branches 0.35 s a step. With two seeds early exits cost
+.164, .247, .339 and .505 of the backbone's 0.346 GMACs with LPIPS-alex .050 to .053, .050 to .054,
+.045 to .046 and .043 to .048 to it (docs/results/guides.md).
 
 Departures from OASIS's recipe, for speed: five blocks instead of six; the pictures' own latents are
 z, with L1 + LPIPS-alex to the picture beside the adversarial loss (procedural data only); one fused
