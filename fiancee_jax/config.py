@@ -56,7 +56,8 @@ class Guides:
             ``random`` takes the first, ``kmeans`` the medoids of clusters of keys, ``kcenter`` keys
             far from each other, ``balanced`` entries that show all parts alike.
         neighbours: nearest entries that a palette averages.
-        join: a painted palette is added before the last activation, or concatenated.
+        join: a painted palette is added before the last activation, concatenated, or both: a branch
+            that is only added to cannot see what it should correct.
         inject: concatenated guides enter at the branch's ``input`` or at ``every`` light stage.
         key: by what a cell is found (form ``patch``): its features in the ``trunk``, or these
             beside the family's ``vector`` (OASIS: z), or beside that vector's map to ``colours``.
@@ -68,7 +69,7 @@ class Guides:
     size: int = 512
     population: Literal["random", "kmeans", "kcenter", "balanced"] = "random"
     neighbours: int = 8
-    join: Literal["add", "concat"] = "add"
+    join: Literal["add", "concat", "both"] = "add"
     hidden: int = 32
     inject: Literal["input", "every"] = "input"
     key: Literal["trunk", "vector", "colours"] = "trunk"

@@ -23,6 +23,7 @@ from fiancee_jax.models.staged import Inputs, StagedGenerator
 Bank = dict[str, Any]  # arrays by name
 
 PAINTED = ("palette", "random")  # forms that paint colours of the bank's entries
+JOINS = ("add", "concat")  # or both
 KEPT = (*PAINTED, "image", "patch")  # forms with a bank
 VIEWED = ("vector", "palette", "share")  # what a record says of a picture and its input
 
@@ -53,7 +54,8 @@ def retrieve(
     """
     if guides.form in PAINTED:
         painted = family.paint(_palette(guides, bank, family.view(inputs)[1]), inputs)
-        return Guide(base=painted) if guides.join == "add" else Guide(features=painted)
+        base, features = (painted if guides.join in (way, "both") else None for way in JOINS)
+        return Guide(base, features)
     if guides.form == "image":
         index = nearest(bank["keys"], _project(bank, family.view(inputs)[1]), 1)[:, 0]
         return Guide(features=bank["images"][index])

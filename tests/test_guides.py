@@ -180,6 +180,9 @@ def test_a_concatenated_palette_is_the_added_one_elsewhere():
     added = guides.retrieve(Guides(neighbours=2), FAMILY, bank, inputs, {})
     joined = guides.retrieve(Guides(neighbours=2, join="concat"), FAMILY, bank, inputs, {})
     np.testing.assert_array_equal(features(joined), base(added))
+    both = guides.retrieve(Guides(neighbours=2, join="both"), FAMILY, bank, inputs, {})
+    np.testing.assert_array_equal(both.base, base(added))
+    np.testing.assert_array_equal(both.features, base(added))
 
 
 def test_random_retrieval_ignores_the_keys_and_is_always_the_same_for_an_input():

@@ -77,7 +77,7 @@ GUIDES = [
     Variant("patch-vector", guides(form="patch", size=PATCHES, key="vector")),
     Variant("patch-colours", guides(form="patch", size=PATCHES, key="colours")),
     Variant("image", guides(form="image")),
-    Variant("palette-bands", model(palette_bands=4)),
+    Variant("palette-bands", lambda c: model(palette_bands=4)(guides(form="palette")(c))),
     Variant("learnt-bands", lambda c: model(palette_bands=4)(guides(form="learnt")(c))),
 ]
 BANK_SIZE = [
