@@ -152,6 +152,7 @@ def baselines(
     model: pathlib.Path,
     names: tuple[str, ...] = ("students", "no_guides", "zero_guides"),
     student_widths: tuple[float, ...] = (0.4, 0.5, 0.6),
+    rerun: bool = False,
 ) -> None:
     """Trains what an evaluation compares with, into WORKDIR/baselines; finished ones are kept.
 
@@ -159,10 +160,11 @@ def baselines(
         model: a workdir whose branches and predictor are trained.
         names: distilled students; branches without guides; with zeros for guides.
         student_widths: channels of the students, as shares of the backbone's.
+        rerun: train them anew; what is there is moved aside, not deleted.
     """
     from fiancee_jax.training.derive import train_baselines
 
-    for written in train_baselines(inference.find_model(model), names, student_widths):
+    for written in train_baselines(inference.find_model(model), names, student_widths, rerun):
         print(f"wrote {written}")
 
 

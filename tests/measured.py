@@ -31,4 +31,4 @@ def measured_table(renderer, source, latents=1):
     gmacs = np.array(renderer.model.gmacs)
     times = dataclasses.replace(studies.TIMES, single=[1.0] * n, batched=[1.0] * n)
     subject = Subject(rec, gmacs, 0.01 * gmacs[0], times)
-    return Table(subject, {}, None, {0.1: [Promise(0.9, 0.08)]}, {})
+    return Table(subject, {}, {}, {0.1: [Promise(0.9, 0.08)]}, {})

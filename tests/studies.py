@@ -45,7 +45,7 @@ def made_subject(**options):
     return Subject(made_records(**options), GMACS, 0.01, TIMES)
 
 
-def made_table(companions=None, ridge=None, **options):
+def made_table(companions=None, ridges=None, **options):
     subject = made_subject(**options)
     calibrated = {0.1: [Promise(0.8, 0.08), Promise(0.95, -1.0, "too few units")]}
-    return Table(subject, companions or {}, ridge, calibrated, {0.5: 0.09})
+    return Table(subject, companions or {}, ridges or {}, calibrated, {0.5: 0.09})

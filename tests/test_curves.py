@@ -1,18 +1,22 @@
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 from studies import GMACS, made_records, made_subject, made_table
 
 from fiancee_jax.evaluation import curves, replay, ridge
+from fiancee_jax.evaluation.table import Promise
 
 
 def test_curves_of_every_policy():
     records = made_records()
-    fitted = ridge.fit(records.shares, records.vector, records.lpips[:, :-1])
+    fitted = ridge.fit_both(ridge.Targets(records.shares, records.vector, records.lpips[:, :-1]))
     names = ("no_guides", "zero_guides", "students")
     table = made_table({name: made_subject(seed=i) for i, name in enumerate(names)}, fitted)
     found = curves.curves(table)
     assert set(found) == {
-        *("learned", "lambda", "oracle", "mixture", "exits", "ridge"),
+        *("learned", "lambda", "oracle", "mixture", "exits", "ridge", "ridge_products"),
         *names,
     }
     for points in found.values():
@@ -45,13 +49,13 @@ def test_promises_beside_what_happened():
     assert raw["blocks"] == 60
 
 
-def test_interval_by_block_is_clopper_pearson():
-    # 0 of 10 and 3 of 10: (0, .3085) and (.0667, .6525), the standard table of exact intervals
-    whole = np.repeat(np.arange(10), 4)
-    assert curves.by_block(np.zeros(40), whole) == pytest.approx([0, 0.3085], abs=1e-4)
-    three = np.repeat([1.0] * 3 + [0.0] * 7, 4)
-    assert curves.by_block(three, whole) == pytest.approx([0.0667, 0.6525], abs=1e-4)
-    assert curves.by_block(np.ones(40), whole)[1] == 1
+def test_settings_of_promises_are_numbers():
+    table = dataclasses.replace(made_table(), calibrated={0.1: [Promise(0.5, np.inf)]})
+    raw, every = curves.promises(table)
+    assert raw["tau"] == 0.1
+    assert every["tau"] == np.finfo(np.float32).max
+    assert json.loads(json.dumps(every))["tau"] == 3.4028234663852886e38
+    assert every["share"] == pytest.approx((1 + 0.01) / 8)
 
 
 def test_settings_are_drawn_as_they_came_out():

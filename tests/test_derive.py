@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -7,7 +8,7 @@ import pytest
 from tiny import tiny_config, tiny_model, tiny_workdir
 
 import fiancee_jax as fj
-from fiancee_jax.config import BranchesPhase, Exit, Logging, PredictorPhase
+from fiancee_jax.config import BranchesPhase, Exit, Logging, PredictorPhase, write_config
 from fiancee_jax.errors import UserError
 from fiancee_jax.inference import Renderer
 from fiancee_jax.models.dcgan import Dcgan
@@ -69,6 +70,43 @@ def test_configs_of_baselines():
     assert students.guides == base.guides
     zeros = derive.baseline_config(base, "zero_guides")
     assert (zeros.guides.form, zeros.exits) == ("zeros", base.exits)
+
+
+def test_stale_settings_are_named():
+    base = config()
+    students = derive.baseline_config(base, "students", [0.3])
+    assert derive.stale(base, students, "students") == []  # whatever widths it has
+    other = dataclasses.replace(
+        base,
+        name="again",
+        branches=dataclasses.replace(base.branches, steps=9),
+        predictor=dataclasses.replace(base.predictor, steps=9),
+        seed=1,
+    )
+    lines = ["branches.steps: 2 -> 9", "seed: 0 -> 1"]
+    assert derive.stale(other, students, "students") == lines
+    control = derive.baseline_config(base, "no_guides")
+    assert derive.stale(base, control, "no_guides") == []
+    assert derive.stale(other, control, "no_guides") == [
+        lines[0], "predictor.steps: 2 -> 9", lines[1],
+    ]  # fmt: skip
+
+
+def test_stale_baselines_are_refused_and_trained_anew_on_demand(workdir, tmp_path, monkeypatch):
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    derived = []
+    monkeypatch.setattr(derive, "derive", lambda *given: derived.append(given) or given[1])
+    students = copy / "baselines" / "students"
+    students.mkdir(parents=True, exist_ok=True)
+    stale = dataclasses.replace(config(), seed=3)
+    write_config(derive.baseline_config(stale, "students", [0.5]), students)
+    with pytest.raises(UserError, match=r"(?s)other settings.*seed: 3 -> 0.*students --rerun"):
+        derive.train_baselines(copy, ["students"], [0.5])
+    assert not derived
+    derive.train_baselines(copy, ["students"], [0.5], rerun=True)
+    assert derived[0][1] == students
+    assert not students.exists()
+    assert (copy / "baselines" / "students.old-1" / "config.json").is_file()
 
 
 def test_what_cannot_be_trained_is_refused(workdir):

@@ -7,15 +7,16 @@ import shutil
 
 import numpy as np
 import pytest
-from studies import made_records
+from studies import TIMES, made_records, made_table
 from tiny import tiny_renderer, tiny_workdir
 
+from fiancee_jax import inference
 from fiancee_jax.__main__ import main
 from fiancee_jax.errors import UserError
 from fiancee_jax.evaluation import document, segmentation, subjects
 from fiancee_jax.evaluation.options import Options
 from fiancee_jax.evaluation.run import evaluate, plain
-from fiancee_jax.routing.calibration import Calibration
+from fiancee_jax.evaluation.table import Promise
 
 SHORT = segmentation.Training(steps=2, batch_size=2)
 
@@ -46,7 +47,7 @@ def read(out):
 
 def test_numbers_page_and_records_are_written(found):
     result = read(found)
-    assert result["format_version"] == 1
+    assert result["format_version"] == 2
     assert (result["inputs"], result["records"]) == (6, 6)
     assert len(result["max_lpips"]) == 3
     assert (found / "index.html").stat().st_size < 1_000_000
@@ -66,45 +67,72 @@ def test_every_cell_has_a_value_or_a_reason(found):
 
 def test_absent_rows_say_how_to_get_them(found):
     absent = read(found)["absent"]
-    assert set(absent) == {"no_guides", "zero_guides", "ridge", "calibrated"}
+    ridges, budgets = {"ridge", "ridge_products"}, {"budget_0.5"}
+    assert {"no_guides", "zero_guides", "calibrated"} | ridges | budgets <= set(absent)
+    assert "students" not in absent
     assert "baselines --model" in absent["no_guides"]
     assert "--phases calibration" in absent["calibrated"]
+    assert "--phases predictor --rerun" in absent["ridge_products"]
+
+
+def test_thresholds_and_promises_say_what_they_rest_on(found):
+    result = read(found)
+    assert result["max_lpips_from"] == "inputs"  # no targets, no calibration
+    assert (result["exchangeable"], result["exchangeable_why"]) == (
+        False,
+        "the model is not calibrated",
+    )
+    assert all(isinstance(promise["tau"], float) for promise in result["promises"])
+
+
+def test_routed_calls_are_timed_for_the_learned_router(found):
+    timed = {row["policy"] for row in read(found)["rows"] if row["ms_routed"] is not None}
+    assert timed == {"learned"}
 
 
 def test_a_second_run_renders_nothing_again(found, workdir, monkeypatch, capsys):
     before = (found / "records.npz").stat().st_mtime_ns
     monkeypatch.setattr(segmentation.load_or_train, "__defaults__", (SHORT,))
+    monkeypatch.setattr(subjects.time_routed, "__defaults__", (0.0,))
     monkeypatch.setattr(subjects.records, "measure", lambda *_, **__: pytest.fail("rendered"))
     options = Options(str(workdir), found, limit=6, max_lpips=(0.05,))
     result = evaluate(options)
     assert (found / "records.npz").stat().st_mtime_ns == before
     assert result["max_lpips"] == [0.05]
-    assert "max_lpips 0.05" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "max_lpips 0.05" in said
+    assert "not in the table: no_guides: not trained; run python -m fiancee_jax baselines" in said
+    assert "max_lpips: as asked for" in said
+    assert "One training seed (0)" in said
+    assert "routed -: " in said
 
 
-def test_another_backbones_baseline_is_left_out(workdir, tmp_path):
-    copy = shutil.copytree(workdir, tmp_path / "copy")
-    shutil.rmtree(copy / "baselines" / "students")
-    (copy / "baselines" / "students").mkdir()
-    tiny_workdir(copy / "baselines" / "students", tiny_renderer(seed=9, exits=((0, 0.5),)))
-    renderer = subjects.inference.load(copy)
-    study = subjects.open_study(renderer, copy, Options(str(copy), tmp_path))
-    assert subjects.trained_baseline(study, "students") is None
-    assert subjects.trained_baseline(study, "no_guides") is None
-    original = study._replace(workdir=workdir)
-    assert subjects.trained_baseline(original, "students") is not None
+def test_without_judges_their_columns_say_so(workdir, tmp_path, monkeypatch):
+    study = subjects.open_study(
+        inference.load(workdir), workdir, Options(str(workdir), tmp_path, judges=False)
+    )
+    monkeypatch.setattr(segmentation, "load_or_train", lambda *_: pytest.fail("trained"))
+    judges = subjects.find_judges(study)
+    assert (judges.features, judges.segment) == (None, None)
+    monkeypatch.setattr(subjects.records, "measure", lambda *_, **__: made_records(pictures=False))
+    monkeypatch.setattr(subjects, "time_exits", lambda *_: TIMES)
+    subject = subjects.measured(study, study.renderer, judges, "own")
+    assert not subject.judged
+    assert [path.name for path in tmp_path.iterdir()] == ["records_unjudged.npz"]
 
 
-def test_settings_of_a_calibrated_model():
-    rng = np.random.default_rng(0)
-    predicted = rng.random((40, 2)).astype(np.float32)
-    renderer = tiny_renderer()
-    assert subjects.settings(renderer, 0.5, (0.8, 0.95)) == []
-    renderer.calibration = Calibration.from_measured(predicted, predicted, np.arange(40) // 4)
-    easy, hard = subjects.settings(renderer, 0.5, (0.8, 0.95))
-    assert easy.tau > 0
-    assert hard.tau < 0
-    assert "0.95 needs 19 calibration units" in hard.reason
+def test_the_command_has_flags_as_typed(tmp_path):
+    command = Options("m", tmp_path, judges=False, max_lpips=(0.1, 0.2)).command
+    assert command.endswith(f"--model m --out {tmp_path} --max-lpips 0.1 0.2 --no-judges")
+
+
+def test_the_middle_threshold_is_timed_first():
+    promises = [Promise(0.8, 0.1), Promise(0.9, 0.1)]
+    table = dataclasses.replace(made_table(), calibrated=dict.fromkeys((0.1, 0.3, 0.2), promises))
+    wanted = subjects.routed_settings(table)
+    assert wanted[:3] == [(0.2, None), (0.2, 0.8), (0.2, 0.9)]
+    assert wanted[3:5] == [(0.1, None), (0.3, None)]
+    assert len(wanted) == len(set(wanted)) == 9
 
 
 def test_blocks_are_those_of_films_and_none_elsewhere():

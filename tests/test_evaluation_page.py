@@ -9,7 +9,7 @@ from measured import measured_table
 from test_report import Reader
 from tiny import CLASSES, tiny_renderer
 
-from fiancee_jax.evaluation import contrasts, curves, hardness, page, run, words
+from fiancee_jax.evaluation import contrasts, curves, hardness, page, page_pictures, run, words
 
 HOSTILE = '<script>x</script> & "$'
 REASON = "no <b>segmenter</b>"
@@ -46,7 +46,11 @@ def world():
         "environment": {"jax": "0"},
         "full_gmacs": table.full_gmacs,
         "predictor_gmacs": table.subject.predictor_gmacs,
+        "training_seed": 0,
         "max_lpips": [0.1],
+        "max_lpips_from": "predictor_targets",
+        "exchangeable": True,
+        "exchangeable_why": "both are drawn alike",
         "exits": exits(table),
         "rows": [row.columns(0.1, table.full_gmacs, 0) for row in table.rows(0.1)],
         "absent": {"students": "not <trained>"},
@@ -136,6 +140,43 @@ def test_page_says_what_was_found(reader, world):
     assert words.percent(learned["share"]) in reader.text
     assert found["command"] in reader.text
     assert "calibrated router, confidence 0.9" in reader.text
+    assert "One training seed (0)" in reader.text
+    assert "over the predictor\u2019s training inputs." in reader.text
+    assert "of what an oracle saves that breaks it as often" in reader.text
+    assert "Is the promise kept?" in reader.text
+    assert "In the shaded half the promise was kept" in reader.text
+
+
+def test_what_is_not_exchangeable_is_no_promise(world, tmp_path, monkeypatch):
+    renderer, source, table, found = world
+    other = copy.deepcopy(found)
+    other.update(exchangeable=False, exchangeable_why="other drives")
+    for promise in other["promises"]:
+        promise.update(violations=1.0, violations_interval=[0.9, 1.0])
+    rendered = {"records": [np.zeros((6, 8, 8, 3))] * 3, "inputs": [None] * 6}
+    monkeypatch.setattr(page_pictures, "render", lambda *_: rendered)
+    monkeypatch.setattr(page_pictures, "latent", lambda *_: None)
+    page.write(tmp_path, other, renderer, table, source, 0)
+    html = (tmp_path / "index.html").read_text()
+    text = Reader(html).text
+    assert "Confidence asked for, and what came of it" in text
+    assert "Nothing is promised for these inputs: other drives." in text
+    assert "Asked for: at most" in text
+    assert "asked for: broken at most" in text  # the chart
+    assert "Is the promise kept" not in text
+    assert "In the shaded half" not in text
+    after = html[html.index("Confidence asked for, and") :]
+    assert '<td class="worse">' not in after[: after.index("Easy and hard")]
+
+
+def test_pairs_of_unequal_cost_are_marked(world):
+    pair = {"b": "student_1", "threshold": 0.1, "a_gmacs": 1.1, "b_gmacs": 1.0,
+            "equal_gmacs": False, "lpips_interval": [0, 1], "violation_interval": None}  # fmt: skip
+    same = {**pair, "a_gmacs": 1.01, "equal_gmacs": True}
+    marked = page.numbers({**world[3], "comparisons": []})["comparisons"]
+    assert marked == []
+    found = page._comparisons({"comparisons": [pair, same], "rows": []})
+    assert [c["apart"].split() for c in found] == [["(10.0", "%", "apart)"], []]
 
 
 def test_pages_that_would_be_too_large_take_smaller_pictures(world, tmp_path, monkeypatch):
@@ -147,17 +188,17 @@ def test_pages_that_would_be_too_large_take_smaller_pictures(world, tmp_path, mo
         "plane": np.zeros((9, 32, 32, 3)),
         "mapped": None,
     }
-    monkeypatch.setattr(page, "_rendered", lambda *_: rendered)
-    monkeypatch.setattr(page, "_latent", lambda found, rendered, side: sides.append(side))
+    monkeypatch.setattr(page_pictures, "render", lambda *_: rendered)
+    monkeypatch.setattr(page_pictures, "latent", lambda found, rendered, side: sides.append(side))
     monkeypatch.setattr(page, "LIMIT", 10)
     page.write(tmp_path, found, renderer, table, source, 0)
     assert sides == list(page.SIDES)
 
 
 def test_photos_fit():
-    assert page.photo(np.zeros((40, 80, 3)), 20).startswith("data:image/webp;base64,")
+    assert page_pictures.photo(np.zeros((40, 80, 3)), 20).startswith("data:image/webp;base64,")
     noise = np.random.default_rng(0).uniform(-1, 1, (64, 64, 3))
-    assert len(page.photo(noise, 16)) < len(page.photo(noise, 64))
+    assert len(page_pictures.photo(noise, 16)) < len(page_pictures.photo(noise, 64))
 
 
 def test_a_bare_evaluation_is_no_error(world, tmp_path, monkeypatch):
@@ -171,7 +212,7 @@ def test_a_bare_evaluation_is_no_error(world, tmp_path, monkeypatch):
     bare["hardness"]["latent_map"] = None
     bare["hardness"]["omitted"]["latent_map"] = "z has fewer than two coordinates"
     rendered = {"records": [np.zeros((6, 8, 8, 3))] * 3, "inputs": [None] * 6}
-    monkeypatch.setattr(page, "_rendered", lambda *_: rendered)
+    monkeypatch.setattr(page_pictures, "render", lambda *_: rendered)
     page.write(tmp_path, bare, renderer, table, source, 0)
     text = Reader((tmp_path / "index.html").read_text()).text
     assert "The model is not calibrated" in text

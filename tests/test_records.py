@@ -1,6 +1,3 @@
-import dataclasses
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -86,34 +83,8 @@ def test_crowdedness_is_none_for_one_class_and_grows_with_stripes():
     assert edges[0] == 0 < edges[1] < edges[2]
 
 
-def test_kept_until_something_changes(found, tmp_path):
-    path, calls = tmp_path / "records.npz", []
-
-    def make():
-        calls.append(1)
-        return dataclasses.replace(found, real_confusion=None)
-
-    first = records.kept(path, "a", make)
-    again = records.kept(path, "a", make)
-    assert len(calls) == 1
-    assert again.real_confusion is None
-    np.testing.assert_array_equal(first.lpips, again.lpips)
-    np.testing.assert_array_equal(again.names, found.names)
-    records.kept(path, "b", make)
-    assert len(calls) == 2
-    whole = path.read_bytes()
-    for damaged in (b"", b"no archive", whole[: len(whole) // 2]):
-        path.write_bytes(damaged)
-        np.testing.assert_array_equal(records.kept(path, "b", make).lpips, found.lpips)
-    assert len(calls) == 5
-
-
-def test_fingerprint_knows_weights_data_and_options():
-    def mark(renderer=RENDERER, data="d", **options):
-        return records.fingerprint(renderer, data, **{"seed": 0, **options})
-
-    assert mark() == mark()
-    other = jax.tree.map(lambda x: x + 1, RENDERER.variables["predictor"])
-    changed = tiny_renderer()
-    changed.variables = {**RENDERER.variables, "predictor": other}
-    assert len({mark(), mark(data="e"), mark(seed=1), mark(changed)}) == 4
+def test_confusions_are_counted_in_the_smallest_type_that_holds_a_picture(found):
+    assert found.confusion.dtype == np.uint16  # 32 x 32 pixels
+    assert found.real_confusion.dtype == np.int64
+    assert records.count_type(255 * 257) == np.uint16
+    assert records.count_type(256 * 256) == np.uint32

@@ -123,10 +123,25 @@ def test_rank_correlation_of_a_constant_is_left_out():
     assert rows.spearman(np.arange(5.0), np.arange(5.0) ** 3) == pytest.approx(1)
 
 
-def test_intervals_count_inputs_not_records():
-    broken = np.repeat([0.0, 1.0], [90, 10])
-    alone = rows._bootstrap(broken, np.arange(100), 0)
-    clustered = rows._bootstrap(broken, np.arange(100) // 10, 0)
-    assert np.ptp(clustered) > np.ptp(alone)
+def test_a_rate_of_nothing_is_not_certain_unless_it_must_be():
+    m = len(SUBJECT.records.names)
+    kept = columns(Row("exit_1", "", replay.static(m, 4, 1), SUBJECT), max_lpips=10.0)
+    assert kept["violation_rate"] == 0
+    assert kept["violation_interval"] == pytest.approx([0, 1 - 0.025 ** (1 / m)])
+    none = columns(Row("exit_1", "", replay.static(m, 4, 1), SUBJECT), max_lpips=1e-6)
+    assert none["violation_interval"] == pytest.approx([0.025 ** (1 / m), 1])
+    for row in (
+        Row("backbone", "", replay.static(m, 4, 4), SUBJECT),
+        Row("oracle", "", replay.oracle(SUBJECT.records.lpips, 0.1), SUBJECT, group="oracle"),
+    ):
+        assert columns(row)["violation_interval"] == [0, 0]
+
+
+def test_judges_left_out_are_named():
+    found = columns(router(dataclasses.replace(made_subject(pictures=False), judged=False)))
+    assert found["why_empty"]["miou"] == found["why_empty"]["kid"] == rows.NOT_JUDGED
+
+
+def test_units_are_inputs():
     records = made_records(inputs=3, latents=2)
     assert records.units.tolist() == [0, 0, 1, 1, 2, 2]

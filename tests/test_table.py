@@ -2,10 +2,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from studies import TIMES, made_records, made_subject, made_table
+from studies import GMACS, TIMES, made_records, made_subject, made_table
 
 from fiancee_jax.evaluation import ridge
-from fiancee_jax.evaluation.rows import Subject
+from fiancee_jax.evaluation.rows import NOT_ROUTED, NOT_TIMED, Subject
+from fiancee_jax.evaluation.table import within
 
 
 def students():
@@ -15,7 +16,7 @@ def students():
 
 def whole():
     records = made_records()
-    fitted = ridge.fit(records.shares, records.vector, records.lpips[:, :-1])
+    fitted = ridge.fit_both(ridge.Targets(records.shares, records.vector, records.lpips[:, :-1]))
     controls = {"no_guides": made_subject(seed=1), "zero_guides": made_subject(seed=2)}
     return made_table({**controls, "students": students()}, fitted)
 
@@ -25,7 +26,8 @@ def test_every_row_of_the_issue_is_there():
     assert len(keys) == len(set(keys))
     assert keys == [
         *("backbone", "exit_1", "exit_2", "exit_3"),
-        *("mixture_equal_distance", "mixture_equal_cost", "random_router", "ridge"),
+        *("mixture_equal_distance", "mixture_equal_cost", "random_router"),
+        *("ridge", "ridge_products"),
         *("no_guides", "zero_guides", "learned", "lambda"),
         *("budget_batch_0.25", "budget_batch_0.5", "budget_0.5"),
         *("calibrated_0.8", "calibrated_0.95", "oracle"),
@@ -36,7 +38,7 @@ def test_every_row_of_the_issue_is_there():
 
 def test_what_is_absent_leaves_its_rows_out():
     keys = [row.policy for row in made_table().rows(0.1)]
-    assert not {"ridge", "no_guides", "zero_guides", "student_1"} & set(keys)
+    assert not {"ridge", "ridge_products", "no_guides", "zero_guides", "student_1"} & set(keys)
     table = dataclasses.replace(made_table(), calibrated={0.1: []}, budget_tau={})
     keys = [row.policy for row in table.rows(0.1)]
     assert not [key for key in keys if key.startswith(("calibrated", "budget_0"))]
@@ -83,3 +85,39 @@ def test_only_the_learned_predictor_takes_its_time():
     for key, milliseconds in (("ridge", 0.0), ("random_router", 0.0), ("learned", 0.25)):
         exits = np.dot(rows[key]["exits"], TIMES.single)
         assert rows[key]["ms_batch1"] == pytest.approx(exits + milliseconds), key
+
+
+def test_products_are_paid_for():
+    rows = by_key(whole())
+    plain, products = rows["ridge"], rows["ridge_products"]
+    exits = [np.dot(row["exits"], GMACS) for row in (plain, products)]
+    # 3 areas and 2 z's for 3 exits; with 3 pairs of z and 6 of area and z: 14 columns
+    assert plain["gmacs"] - exits[0] == pytest.approx(15e-9, rel=1e-3)
+    assert products["gmacs"] - exits[1] == pytest.approx((14 * 3 + 14) * 1e-9, rel=1e-3)
+
+
+def test_routed_times_are_those_of_timed_settings():
+    table = dataclasses.replace(made_table(), routed_ms={(0.1, None): 3.5, (0.1, 0.8): 4.5})
+    rows = by_key(table)
+    assert (rows["learned"]["ms_routed"], rows["calibrated_0.8"]["ms_routed"]) == (3.5, 4.5)
+    for key in ("lambda", "calibrated_0.95", "budget_0.5"):
+        assert rows[key]["ms_routed"] is None
+        assert rows[key]["why_empty"]["ms_routed"] == NOT_TIMED
+    for key in ("backbone", "oracle", "random_router"):
+        assert rows[key]["why_empty"]["ms_routed"] == NOT_ROUTED
+    assert by_key(table, 0.2)["learned"]["ms_routed"] is None
+
+
+def test_settings_in_words():
+    assert within(0.05) == "estimate <= 0.05"
+    assert within(np.inf) == "every exit allowed"
+    assert within(-1.0) == "the backbone for all"
+
+
+def test_budgets_that_nothing_meets_have_no_rows():
+    dear = dataclasses.replace(made_subject(), gmacs=np.array([3.0, 4.0, 5.0, 8.0]))
+    table = dataclasses.replace(made_table(), subject=dear)
+    assert not table.affordable(0.25)
+    keys = [row.policy for row in table.rows(0.1)]
+    assert "budget_batch_0.25" not in keys
+    assert "budget_batch_0.5" in keys

@@ -11,20 +11,33 @@ GAP = {
 ROW = {
     "policy": "learned", "label": "learned router", "threshold": 0.1, "share": 0.5,
     "group": "router",    "violation_rate": 0.2, "violation_interval": [0.1, 0.3],
+    "share_of_oracle_saving": 0.7,
 }  # fmt: skip
 
 
 def said(**changes):
-    found = {"max_lpips": [0.1], "rows": [ROW], "gaps": [GAP], "promises": [], "full_gmacs": 10.0}
+    found = {"max_lpips": [0.1], "rows": [ROW], "gaps": [GAP], "promises": [], "full_gmacs": 10.0,
+             "exchangeable": True, "exchangeable_why": "alike"}  # fmt: skip
     return " ".join(words.headline({**found, **changes})).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_headline_says_savings_and_breaks():
     text = said()
     assert "spends 50.0 % of the backbone\u2019s GMACs and breaks the threshold on 20.0 %" in text
-    assert (
-        "needs 60.0 % for the same mean LPIPS: the learned router saves 10.0 points, 50 %" in text
-    )
+    assert "takes 70.0 % of what an oracle saves that breaks it as often" in text
+    assert "needs 60.0 % for the same mean LPIPS: the learned router saves 10.0 points" in text
+    assert "50 % of the way from the blind mixture to an oracle of equal mean LPIPS" in text
+    assert "(95 % interval 20 to 80 %)" in text
+    assert "of the way" not in said(gaps=[{**GAP, "taken": None, "taken_interval": [None, None]}])
+
+
+def test_headline_does_not_promise_for_other_inputs():
+    promise = {"threshold": 0.1, "confidence": 0.9, "violations": 0.3, "share": 0.7,
+               "violations_interval": [0.2, 0.5]}  # fmt: skip
+    text = said(promises=[promise], exchangeable=False, exchangeable_why="other drives")
+    assert "is asked to break it on at most 10 % and breaks it on 30.0 %" in text
+    assert "no promise for these inputs: other drives." in text
+    assert "more than promised" not in text
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ GROUPS = {
     "student": "Distilled students, and the router at their GMACs",
 }
 ROUTED = ("router", "guarantee", "oracle")
+BESIDE = ("ridge", "ridge_products", "mixture_equal_distance")  # policies drawn beside routers
 
 
 class Column(NamedTuple):
@@ -67,6 +68,7 @@ COLUMNS = (
     Column("KID", "kid", figures, "kid_std", lambda x: f"\N{PLUS-MINUS SIGN} {figures(x)}"),
     Column("mIoU", "miou", lambda x: f"{x:.3f}"),
     Column("ms", "ms_batched", figures, "ms_batch1", lambda x: f"alone {figures(x)}"),
+    Column("ms routed", "ms_routed", figures),
 )
 
 
@@ -117,5 +119,5 @@ def histograms(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {"label": row["label"], "exits": row["exits"], "main": row["policy"] == "learned"}
         for row in rows
-        if group_of(row) in ROUTED or row["policy"] in ("ridge", "mixture_equal_distance")
+        if group_of(row) in ROUTED or row["policy"] in BESIDE
     ]

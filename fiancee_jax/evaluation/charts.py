@@ -30,6 +30,7 @@ PALETTE = {
     "guarantee": ("#7a4fb5", "#b794f0"),
     "lambda": ("#4aa3d9", "#9bd4f5"),
     "ridge": ("#00876a", "#35c9a3"),
+    "ridge_products": ("#5b8c1a", "#a3d356"),
     "mixture": ("#848d9a", "#8f99a7"),
     "oracle": ("#16191d", "#e9edf2"),
     "students": ("#cf5c00", "#f28e3b"),
@@ -42,12 +43,18 @@ WORDS = {
     "no_guides": "without guides",
     "zero_guides": "zeros for guides",
     "ridge": "ridge router",
+    "ridge_products": "ridge with products",
     "lambda": "lambda rule",
     "learned": "learned router",
     "students": "students",
     "oracle": "oracle",
 }
-STYLES = {"lambda": (0, (4, 2)), "no_guides": (0, (6, 2, 1, 2)), "zero_guides": (0, (1, 1.5))}
+STYLES = {
+    "lambda": (0, (4, 2)),
+    "ridge_products": (0, (3, 1)),
+    "no_guides": (0, (6, 2, 1, 2)),
+    "zero_guides": (0, (1, 1.5)),
+}
 FONT = 12.0  # pixels
 NARROW = 480  # pixels; below, two columns of names have to do
 
@@ -161,14 +168,18 @@ def reliability(bins: Sequence[Mapping[str, float]], exit: int, highest: float) 
     return svg(axes, f"Predicted against measured LPIPS-alex of exit {exit}")
 
 
-def promises(found: Sequence[Mapping[str, Any]]) -> Markup:
-    """Observed share of broken thresholds against the promised one; thresholds by marker."""
+def promises(found: Sequence[Mapping[str, Any]], promised: bool = True) -> Markup:
+    """Observed share of broken thresholds against the promised one; thresholds by marker.
+
+    Where nothing was `promised`, no half is shaded: there is nothing to pass.
+    """
     axes = new_axes(340, 280)
     kept = [p for p in found if p["confidence"] is not None]
     top = 1.15 * max(
         [1 - p["confidence"] for p in kept] + [p["violations_interval"][1] for p in kept]
     )
-    axes.fill_between([0, top], [0, top], [0, 0], color=LIGHT["guarantee"], alpha=0.1, lw=0)
+    if promised:
+        axes.fill_between([0, top], [0, top], [0, 0], color=LIGHT["guarantee"], alpha=0.1, lw=0)
     axes.plot([0, top], [0, top], color=LIGHT["guarantee"], lw=1)
     limits = sorted({p["threshold"] for p in kept})
     for i, limit in enumerate(limits):
@@ -185,9 +196,10 @@ def promises(found: Sequence[Mapping[str, Any]]) -> Markup:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, 0, " %"))
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.set_xlabel("promised: broken at most")
+    word = "promised" if promised else "asked for"
+    axes.set_xlabel(f"{word}: broken at most")
     axes.set_ylabel("observed: broken")
-    return svg(axes, "Observed against promised share of pictures above the threshold")
+    return svg(axes, f"Observed share of pictures above the threshold against the one {word}")
 
 
 # --- drawing ------------------------------------------------------------------------------------

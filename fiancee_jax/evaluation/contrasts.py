@@ -14,9 +14,9 @@ from fiancee_jax.evaluation.table import CONTROLS, Table
 def gaps(table: Table, max_lpips: float) -> list[dict[str, Any]]:
     """Routers between the blind mixture and the oracle, at their own mean distance."""
     learned, subject = table.learned(max_lpips), table.subject
-    rows = [learned, table.others(learned)[0], table.ridge_row(max_lpips)]
+    ridges = [table.ridge_row(key, max_lpips) for key in table.ridges]
     found = []
-    for row in filter(None, rows):
+    for row in [learned, table.lambda_rule(learned), *ridges]:
         lpips, gmacs, units = subject.records.lpips, subject.gmacs, subject.units
         judged = gap(row.taken, row.overhead, lpips, gmacs, units, table.seed)
         words = {"policy": row.policy, "threshold": max_lpips}
@@ -38,10 +38,9 @@ def comparisons(table: Table, max_lpips: float) -> list[dict[str, Any]]:
             mine = cost - other.predictor_gmacs
             tau = replay.threshold_at_cost(other.records.predicted, other.gmacs, mine)
             pairs.append((learned, table.routed(name, CONTROLS[name], other, tau)))
-    if table.ridge is not None:
-        tau = replay.threshold_at_cost(table.ridge_estimates(), table.subject.gmacs, cost)
-        ridge = table.ridge_row(tau)
-        assert ridge is not None
-        pairs.append((learned, ridge))
+    for key, fitted in table.ridges.items():
+        mine, gmacs = cost - fitted.gmacs, table.subject.gmacs
+        tau = replay.threshold_at_cost(table.ridge_estimates(key), gmacs, mine)
+        pairs.append((learned, table.ridge_row(key, tau)))
     pairs += [(router, student) for student, router in table.students()]
     return [paired(a, b, max_lpips, table.seed) for a, b in pairs]

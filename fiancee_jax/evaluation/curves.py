@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from fiancee_jax.evaluation import replay
+from fiancee_jax.evaluation import intervals, replay
 from fiancee_jax.evaluation.table import CONTROLS, Table
 
 POINTS = 41  # of a swept curve
 BINS = 10
+EVERY_EXIT = float(np.finfo(np.float32).max)  # no estimate is above it: written for infinity
 
 
 def curves(table: Table) -> dict[str, list[dict[str, float]]]:
@@ -27,8 +27,8 @@ def curves(table: Table) -> dict[str, list[dict[str, float]]]:
         "mixture": [_point(c, d) for c, d in zip(*hull, strict=True)],
         "exits": [_point(c, d) for c, d in zip(gmacs, lpips.mean(0), strict=True)],
     }
-    if table.ridge is not None:
-        found["ridge"] = _thresholds(table.ridge_estimates(), lpips, gmacs, 0.0)
+    for name, fitted in table.ridges.items():
+        found[name] = _thresholds(table.ridge_estimates(name), lpips, gmacs, fitted.gmacs)
     for name in CONTROLS:
         if name in table.companions:
             other = table.companions[name]
@@ -92,7 +92,11 @@ def reliability(predicted: np.ndarray, lpips: np.ndarray) -> list[dict[str, Any]
 
 
 def promises(table: Table) -> list[dict[str, Any]]:
-    """How often thresholds are broken: by the raw router (confidence null) and calibrated ones."""
+    """How often thresholds are broken: by the raw router (confidence null) and calibrated ones.
+
+    `tau` is always a number: -1 where the backbone is taken for all, `EVERY_EXIT` where every exit
+    is allowed. Intervals are `intervals.exact`, whatever happened.
+    """
     found = []
     for limit, promised in table.calibrated.items():
         raw = table.learned(limit)
@@ -105,26 +109,13 @@ def promises(table: Table) -> list[dict[str, Any]]:
                 {
                     "threshold": limit,
                     "confidence": confidence,
-                    "tau": tau,
+                    "tau": min(tau, EVERY_EXIT),
                     "violations": float(row.violations(limit).mean()),
-                    "violations_interval": by_block(row.violations(limit), table.subject.units),
+                    "violations_interval": intervals.exact(
+                        row.violations(limit), table.subject.units
+                    ),
                     "blocks": int(table.subject.units.max()) + 1,
                     "share": cost / table.full_gmacs,
                 }
             )
     return found
-
-
-def by_block(broken: np.ndarray, blocks: np.ndarray) -> list[float]:
-    """95 % Clopper-Pearson interval of a rate [m], a block of records counting as one trial.
-
-    Shares of a block add up to a number of failures that need not be whole; the interval is the
-    beta distribution's at that number. It takes records of a block to be one and the same, which is
-    cautious.
-    """
-    n = int(blocks.max()) + 1
-    sums, sizes = np.bincount(blocks, broken, n), np.bincount(blocks, minlength=n)
-    failures = float((sums / sizes).sum())
-    low = stats.beta.ppf(0.025, failures, n - failures + 1) if failures > 0 else 0.0
-    high = stats.beta.ppf(0.975, failures + 1, n - failures) if failures < n else 1.0
-    return [float(low), float(high)]

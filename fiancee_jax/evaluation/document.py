@@ -1,24 +1,31 @@
 """``evaluation.json``: everything measured and replayed, with stable keys.
 
-format_version  1; a key that changes its meaning raises it
+format_version  2; a key that changes its meaning raises it
 command, model, config, data, split, latents, seed, environment
                 what was asked for, and where it ran
 inputs, records how many inputs, and inputs with a z each
 full_gmacs, predictor_gmacs
                 of the backbone and of the predictor
+training_seed   of the model: all figures are of this one training
 max_lpips       the thresholds
+max_lpips_from  where they are from: options; or quartiles of the early exits' LPIPS-alex over
+                predictor_targets (what the predictor was trained on), calibration (its distances)
+                or, where neither is kept, inputs (the evaluated ones)
 exits           what each exit is, costs and makes; the backbone last, with tap null
 rows            `rows`: one object for each policy at each threshold
-absent          rows that could be there: why they are not, by name
+absent          rows that could be there, by name: why they are not, and what to run
 gaps            `gap.Gap`, with policy and threshold
 comparisons     `gap.paired`, of the learned router (a) with others (b)
 curves          by policy, points {"gmacs", "share", "lpips" (mean LPIPS-alex), "setting"}
 reliability     `curves.reliability`
-promises        by threshold and confidence (null: the raw router): tau (null: every exit is
+promises        by threshold and confidence (null: the raw router): tau, always a number (-1: the
+                backbone for all; 3.4028234663852886e+38, the largest float32: every exit is
                 allowed), violations with their interval, blocks, share of full
+exchangeable    whether the calibration's promise is one about these inputs; else the confidences
+                are only what was asked for. exchangeable_why: the reason, in words
 real            of the real pictures themselves: miou; halves, one half against the other, which
                 are fewer pictures than rows have and so score worse
-timing          `timing.Times`, milliseconds per picture
+timing          `timing.Times`, milliseconds per picture (`rows` have those of routed calls)
 hardness        `hardness`
 """
 
@@ -33,22 +40,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from fiancee_jax.evaluation import contrasts, curves
+from fiancee_jax.evaluation import contrasts, curves, ridge, settings
 from fiancee_jax.evaluation.options import Options
 from fiancee_jax.evaluation.records import Records
 from fiancee_jax.evaluation.rows import set_distances
-from fiancee_jax.evaluation.subjects import Study
-from fiancee_jax.evaluation.table import Table
+from fiancee_jax.evaluation.subjects import Measured, Study
+from fiancee_jax.evaluation.table import BUDGETS, Table
 from fiancee_jax.inference import Renderer
 from fiancee_jax.metrics import mean_iou
-from fiancee_jax.training.derive import BASELINES
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
-def assemble(study: Study, table: Table) -> dict[str, Any]:
-    """All of it, ready for JSON."""
-    found, options, renderer = table.subject.records, study.options, study.renderer
+def assemble(study: Study, measured: Measured) -> dict[str, Any]:
+    """All of it but ``hardness``, ready for JSON."""
+    table, options, renderer = measured.table, study.options, study.renderer
+    found = table.subject.records
+    promised, why = settings.exchangeable(renderer, study.data, options.split)
     limits = list(table.calibrated)
     rows = [row.columns(x, table.full_gmacs, table.seed) for x in limits for row in table.rows(x)]
     return {
@@ -65,15 +73,19 @@ def assemble(study: Study, table: Table) -> dict[str, Any]:
         "environment": environment(),
         "full_gmacs": table.full_gmacs,
         "predictor_gmacs": table.subject.predictor_gmacs,
+        "training_seed": renderer.config.seed,
         "max_lpips": limits,
+        "max_lpips_from": measured.limits_from,
         "exits": _exits(renderer, table),
         "rows": rows,
-        "absent": _absences(renderer, table, options),
+        "absent": {**measured.absent, **_absences(renderer, table, options)},
         "gaps": [gap for limit in limits for gap in contrasts.gaps(table, limit)],
         "comparisons": [c for limit in limits for c in contrasts.comparisons(table, limit)],
         "curves": curves.curves(table),
         "reliability": curves.reliability(found.predicted, found.lpips),
         "promises": curves.promises(table),
+        "exchangeable": promised,
+        "exchangeable_why": why,
         "real": _real(found, table.subject.void),
         "timing": dataclasses.asdict(table.subject.times),
     }
@@ -99,17 +111,20 @@ def _exits(renderer: Renderer, table: Table) -> list[dict[str, Any]]:
 
 
 def _absences(renderer: Renderer, table: Table, options: Options) -> dict[str, str]:
-    """Rows that could be there and are not: why, and the command that adds them."""
-    model = shlex.quote(options.model)
-    why = {
-        name: f"not trained: python -m fiancee_jax baselines --model {model} --names {name}"
-        for name in BASELINES
-        if name not in table.companions
-    }
-    if table.ridge is None:
-        why["ridge"] = "the workdir keeps no predictor_targets.npz"
+    """Rows other than baselines that could be there and are not: why, and what adds them."""
+    train = f"python train.py {shlex.quote(options.model)} --phases"
+    why = {}
+    if not table.ridges:
+        words = "the workdir keeps no predictor_targets.npz for these exits"
+        why |= dict.fromkeys(ridge.LABELS, f"{words}; run {train} predictor --rerun")
     if renderer.calibration is None:
-        why["calibrated"] = f"not calibrated: python train.py {model} --phases calibration"
+        why["calibrated"] = f"the model is not calibrated; run {train} calibration"
+    for share in BUDGETS:
+        if not table.affordable(share):
+            words = f"exit 1 and the predictor cost more than {share:.0%} of full"
+            why |= dict.fromkeys((f"budget_batch_{share:g}", f"budget_{share:g}"), words)
+        elif share not in table.budget_tau:
+            why[f"budget_{share:g}"] = f"the model is not calibrated; run {train} calibration"
     return why
 
 

@@ -216,8 +216,8 @@ def _extremes(found: Records, difficulty: np.ndarray) -> dict[str, list[dict[str
 
 def _distinct(order: np.ndarray, units: np.ndarray, count: int) -> list[int]:
     """The first records of `count` different inputs."""
-    first = {int(units[i]): int(i) for i in order[::-1]}  # the earliest in the order wins
-    return sorted(first.values(), key=order.tolist().index)[:count]
+    first = np.unique(units[order], return_index=True)[1]  # places in the order
+    return order[np.sort(first)[:count]].tolist()
 
 
 def _record(found: Records, i: int) -> dict[str, Any]:

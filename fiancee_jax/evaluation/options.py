@@ -21,11 +21,14 @@ class Options:
         out: gets evaluation.json, index.html and the records (.npz), which a second run reuses.
         data: root of another folder data set; the model's own data if left out.
         split: report, calibration, predictor, train, or the name of a folder of the data set.
-        max_lpips: thresholds; the quartiles of the early exits' LPIPS-alex if left out.
+        max_lpips: thresholds; if left out the quartiles of the early exits' LPIPS-alex on the
+            predictor's training inputs.
         confidence: of the calibrated rows.
         latents: z's for each input.
         seed: z of an input comes from this and its name.
         limit: use the first so many inputs only; 0 takes all.
+        judges: FD-EffLite0, KID and mIoU. Off, these columns stay empty and say so, no segmenter is
+            trained, and the records are others (records_unjudged.npz).
     """
 
     model: str
@@ -37,16 +40,21 @@ class Options:
     latents: int = 1
     seed: int = 0
     limit: int = 0
+    judges: bool = True
 
     @property
     def command(self) -> str:
         """What to type to do it again."""
         words: list[str] = []
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value != field.default:
+            value, flag = getattr(self, field.name), field.name.replace("_", "-")
+            if value == field.default:
+                continue
+            if isinstance(value, bool):
+                words.append(f"--{flag}" if value else f"--no-{flag}")
+            else:
                 values = value if isinstance(value, tuple) else (value,)
-                words += [f"--{field.name.replace('_', '-')}", *map(str, values)]
+                words += [f"--{flag}", *map(str, values)]
         return shlex.join(["python", "-m", "fiancee_jax", "evaluate", *words])
 
     def check(self) -> None:

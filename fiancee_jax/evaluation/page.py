@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from fiancee_jax.evaluation import cells, charts, examples, hardness_charts, words
-from fiancee_jax.evaluation.latent_map import plane
+from fiancee_jax.evaluation import cells, charts, curves, hardness_charts, page_pictures, words
 from fiancee_jax.evaluation.table import Table
 from fiancee_jax.inference import Renderer
-from fiancee_jax.pictures import to_uint8
 from fiancee_jax.render_job import write_atomically
 from fiancee_jax.report import render
 
@@ -40,12 +35,12 @@ def write(
         seed: of their z's.
     """
     context = numbers(found)
-    rendered = _rendered(renderer, found["hardness"], source, seed)
+    rendered = page_pictures.render(renderer, found["hardness"], source, seed)
     html = b""
     for side in SIDES:
         shown = {
-            "examples": _examples(found, table, rendered, side),
-            "latent": _latent(found["hardness"], rendered, side),
+            "examples": page_pictures.examples(found, table, rendered, side),
+            "latent": page_pictures.latent(found["hardness"], rendered, side),
         }
         # names of files may hold bytes that are no text
         html = render("evaluation/page.html", **context, **shown).encode(errors="replace")
@@ -72,12 +67,14 @@ def numbers(found: Found) -> dict[str, Any]:
         "gaps": _gaps(found),
         "comparisons": _comparisons(found),
         "reliability": _reliability(found["reliability"]),
-        "promises": _promises(found["promises"]),
+        "promises": _promises(found),
         "hardness": _hardness(found["hardness"], limit),
         "percent": words.percent,
         "interval": words.interval,
         "signed": words.signed,
-        "broken": words.broken,
+        "broken": lambda promise: found["exchangeable"] and words.broken(promise),
+        "origin": words.ORIGINS[found["max_lpips_from"]],
+        "one_seed": words.one_seed(found),
     }
 
 
@@ -93,6 +90,13 @@ def _tiles(found: Found, limit: float) -> list[tuple[str, str]]:
         tiles += [(words.percent(row["share"]), text)] if row else []
     if learned:
         tiles.append((words.percent(learned["violation_rate"]), "of its pictures above max_lpips"))
+        saving = learned["share_of_oracle_saving"]
+        tiles.append((words.percent(saving), "of what an oracle saves that breaks it as often"))
+    gap = words.gap(found, limit)
+    if gap and words.known([gap["taken"]]):
+        within = words.interval(gap["taken_interval"], digits=0)
+        text = "of the way from blind mixture to oracle of equal mean LPIPS"
+        tiles.append((words.percent(gap["taken"], 0), f"{text}{within and f' ({within})'}"))
     return tiles
 
 
@@ -135,6 +139,7 @@ def _comparisons(found: Found) -> list[dict[str, Any]]:
         {
             **pair,
             "name": words.name(found, pair["threshold"], pair["b"]),
+            "apart": words.apart(pair),
             "verdicts": [words.verdict(pair[key], higher_is_better=False) for key in keys],
         }
         for pair in found["comparisons"]
@@ -153,9 +158,11 @@ def _reliability(found: Sequence[Found]) -> list[dict[str, Any]]:
     ]
 
 
-def _promises(found: Sequence[Found]) -> dict[str, Any]:
-    calibrated = [p for p in found if p["confidence"] is not None]
-    return {"rows": found, "chart": charts.promises(calibrated) if calibrated else None}
+def _promises(found: Found) -> dict[str, Any]:
+    calibrated = [p for p in found["promises"] if p["confidence"] is not None]
+    promised = found["exchangeable"]
+    chart = charts.promises(calibrated, promised) if calibrated else None
+    return {"rows": found["promises"], "chart": chart, "every": curves.EVERY_EXIT}
 
 
 def _hardness(found: Found, limit: float) -> dict[str, Any]:
@@ -169,92 +176,3 @@ def _hardness(found: Found, limit: float) -> dict[str, Any]:
         "between": between,
         "omitted": found["omitted"],
     }
-
-
-# --- pictures -----------------------------------------------------------------------------------
-def _rendered(renderer: Renderer, found: Found, source: Any, seed: int) -> dict[str, Any]:
-    """Inputs and pictures of everything that is shown, rendered once."""
-    chosen, mapped = [*found["easiest"], *found["hardest"]], found["latent_map"]
-    names = {record["name"] for record in chosen} | ({mapped["name"]} if mapped else set())
-    inputs = examples.inputs_of(renderer, source, names)
-    z = np.stack([examples.latent_of(renderer, r["name"], seed, r["latent"]) for r in chosen])
-    of = [inputs[record["name"]] for record in chosen]
-    draw = renderer.model.family.picture_of_inputs
-    rendered = {"records": examples.pictures(renderer, of, z), "inputs": [draw(x) for x in of]}
-    if mapped:
-        steps = np.array(mapped["steps"])[list(_marked(mapped))]
-        points = plane(np.array(mapped["directions"]), steps)
-        given = inputs[mapped["name"]]
-        rendered["plane"] = examples.pictures(renderer, [given] * len(points), points)[-1]
-        rendered["mapped"] = draw(given)
-    return rendered
-
-
-def _examples(
-    found: Found, table: Table, rendered: Mapping[str, Any], side: int
-) -> list[dict[str, Any]]:
-    """The easiest and the hardest inputs with their pictures."""
-    hardness, limit = found["hardness"], words.middle(found)
-    chosen = [*hardness["easiest"], *hardness["hardest"]]
-    taken = [table.learned(limit).taken.argmax(1) + 1, table.oracle(limit).taken.argmax(1) + 1]
-    cards = [
-        {
-            **record,
-            "input": None
-            if rendered["inputs"][i] is None
-            else _map(rendered["inputs"][i][0], side),
-            "pictures": [photo(x[i], side) for x in rendered["records"]],
-            "taken": [int(exits[record["record"]]) for exits in taken],
-        }
-        for i, record in enumerate(chosen)
-    ]
-    count = len(hardness["easiest"])
-    return [
-        {"title": "Easiest", "cards": cards[:count]},
-        {"title": "Hardest", "cards": cards[count:]},
-    ]
-
-
-def _latent(found: Found, rendered: Mapping[str, Any], side: int) -> dict[str, Any] | None:
-    mapped = found["latent_map"]
-    if not mapped:
-        return None
-    marked = _marked(mapped)
-    order = np.arange(len(marked) ** 2).reshape(len(marked), -1)[::-1].ravel()  # as in the chart
-    drawn = rendered["mapped"]
-    return {
-        "name": mapped["name"],
-        "chart": hardness_charts.heat(mapped, marked),
-        "pictures": [photo(rendered["plane"][i], side) for i in order],
-        "input": None if drawn is None else _map(drawn[0], side),
-    }
-
-
-def _marked(mapped: Found) -> tuple[int, int, int]:
-    last = len(mapped["steps"]) - 1
-    return 0, last // 2, last
-
-
-def photo(picture: np.ndarray, side: int) -> str:
-    """A picture [h, w, 3] in [-1, 1] as a data address, WebP, no side longer than this."""
-    return _address(_fitted(to_uint8(picture), side, Image.Resampling.LANCZOS), "webp", quality=88)
-
-
-def _map(drawn: np.ndarray, side: int) -> str:
-    """A drawn input [h, w, 3] uint8 as a data address, PNG of few colours."""
-    fitted = _fitted(drawn, side, Image.Resampling.NEAREST)
-    return _address(fitted.quantize(256), "png", optimize=True)
-
-
-def _fitted(picture: np.ndarray, side: int, how: Image.Resampling) -> Image.Image:
-    image = Image.fromarray(picture)
-    scale = min(1.0, side / max(image.size))
-    return image.resize(
-        (max(1, round(image.width * scale)), max(1, round(image.height * scale))), how
-    )
-
-
-def _address(image: Image.Image, form: str, **options: Any) -> str:
-    out = io.BytesIO()
-    image.save(out, form, **options)
-    return f"data:image/{form};base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -1,16 +1,13 @@
-"""Records: what every exit of a model makes of every input, measured once and kept on disk.
+"""Records: what every exit of a model makes of every input, measured once.
 
-Policies are replayed from these numbers without rendering anything again (`evaluation.replay`).
+Policies are replayed from these numbers without rendering anything again (`evaluation.replay`);
+`evaluation.keeping` keeps them on disk.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
-import pathlib
-import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -31,6 +28,9 @@ DISTANCES = ("lpips_alex", "lpips_vgg", "l1", "psnr", "ssim")
 
 class Judges(NamedTuple):
     """The networks that look at finished pictures; absent ones leave their columns empty.
+
+    A pytree: `features` and `segment` are `jax.tree_util.Partial` of a function and its parameters,
+    so that `keeping.fingerprint` knows these.
 
     Attributes:
         alex: LPIPS-alex. `vgg`: LPIPS-vgg.
@@ -58,7 +58,8 @@ class Records:
         vector: the family's vector (z), [m, d].
         features: of the pictures, [m, n, f] float32; None without a judge.
         real_features: of the real pictures, [r, f]; None without a judge or pictures.
-        confusion: truth (label map) against the segmenter's reading, [m, n, k, k]; None without.
+        confusion: truth (label map) against the segmenter's reading, [m, n, k, k], pixels in the
+            smallest unsigned type that holds a picture's (`count_type`); None without.
         real_confusion: the same of the real pictures, [k, k]; None.
     """
 
@@ -120,7 +121,7 @@ def measure(
     return Records(
         distances={name: joined.pop(name) for name in DISTANCES},
         real_features=real.get("features"),
-        real_confusion=real["confusion"].sum(0) if "confusion" in real else None,
+        real_confusion=real["confusion"].sum(0, np.int64) if "confusion" in real else None,
         **joined,  # pyright: ignore[reportArgumentType]
     )
 
@@ -183,7 +184,13 @@ def _confusions(renderer: Renderer, batch: Batch, read: np.ndarray) -> np.ndarra
     k = len(renderer.config.model.classes)
     labels = np.asarray(batch.inputs["labels"])[: len(read)]
     pairs = zip(labels, read, strict=True)
-    return np.stack([[metrics.confusion(truth, x, k) for x in found] for truth, found in pairs])
+    found = [[metrics.confusion(truth, x, k) for x in readings] for truth, readings in pairs]
+    return np.array(found, count_type(labels[0].size))
+
+
+def count_type(pixels: int) -> Any:
+    """uint16 for pictures of up to 65535 pixels, else uint32: thousands of records have k x k."""
+    return np.uint16 if pixels <= np.iinfo(np.uint16).max else np.uint32
 
 
 def _predicted(renderer: Renderer, inputs: Inputs) -> np.ndarray:
@@ -217,39 +224,3 @@ def _seen(model: MultiExit, inputs: Inputs) -> dict[str, Any]:
     count = max(1, int(np.prod(down.shape[1:])) + int(np.prod(across.shape[1:])))
     edges = (down.sum((1, 2)) + across.sum((1, 2))) / count
     return {"shares": grid.mean((1, 2)), "edges": edges, "vector": vector}
-
-
-# --- keeping ------------------------------------------------------------------------------------
-def fingerprint(renderer: Renderer, data: Any, **options: Any) -> str:
-    """Changes whenever records would: weights, data, seed, latents, judges."""
-    digest = hashlib.sha256(json.dumps([repr(data), options], sort_keys=True).encode())
-    digest.update(repr(renderer.model).encode())
-    for leaf in jax.tree.leaves(renderer.variables):
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()
-
-
-def kept(path: pathlib.Path, mark: str, make: Callable[[], Records]) -> Records:
-    """The records in `path` if they carry `mark`, else made and written there."""
-    kept = _read(path, mark) if path.is_file() else None
-    if kept:
-        return kept
-    records = make()
-    flat = {k: v for k, v in vars(records).items() if v is not None and k != "distances"}
-    unfinished = path.with_name(f"{path.stem}.tmp.npz")
-    arrays: dict[str, Any] = {**flat, **records.distances}
-    np.savez(unfinished, fingerprint=np.array(mark), **arrays)
-    unfinished.replace(path)
-    return records
-
-
-def _read(path: pathlib.Path, mark: str) -> Records | None:
-    """Records of this mark; None for others, and for a file that is damaged or something else."""
-    try:
-        with path.open("rb") as file, np.load(file) as kept:
-            found = dict(kept) if str(kept["fingerprint"]) == mark else {}
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        return None
-    distances = {name: found.pop(name) for name in DISTANCES if name in found}
-    found.pop("fingerprint", None)
-    return Records(distances=distances, **found) if found else None  # pyright: ignore[reportArgumentType]

@@ -13,7 +13,9 @@ Keys of a row in ``evaluation.json``; a column without a value is null and `why_
                            who takes the backbone, which is at 100)
     violation_rate, violation_interval
                            P(LPIPS-alex > threshold); 95 % by bootstrap over inputs (over blocks of
-                           neighbouring frames where the calibration has them)
+                           neighbouring frames where the calibration has them), Clopper and
+                           Pearson's where none or all break it: `intervals.rate`. 0 to 0 only where
+                           nothing can break it: the backbone for all, and the oracle
     share_of_oracle_saving (full - router) / (full - oracle), mean GMACs, the oracle of the row's
                            own exits breaking the threshold as often. Meant for rows that seldom
                            break it: the cheapest exit for all has 1, whatever it breaks
@@ -24,20 +26,22 @@ Keys of a row in ``evaluation.json``; a column without a value is null and `why_
     miou                   of the pictures under a segmenter trained on real pictures
     ms_batch1, ms_batched  per picture, added up from the medians of each exit and of the predictor,
                            each timed alone: a mixed batch pays for its padding beside that
+    ms_routed              per picture, measured: real calls of the renderer on batches, warm, with
+                           its checks, padding and promotion (`timing.time_routed`); only of the
+                           learned and the calibrated routers, the middle threshold first
     exits                  share of the records by exit 1..n
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from fiancee_jax import metrics
-from fiancee_jax.evaluation import replay
+from fiancee_jax.evaluation import intervals, replay
 from fiancee_jax.evaluation.records import Records
 from fiancee_jax.evaluation.replay import Policy
 from fiancee_jax.evaluation.timing import Times
@@ -45,6 +49,11 @@ from fiancee_jax.evaluation.timing import Times
 NO_PREDICTOR = "this policy predicts nothing"
 NO_FEATURES = "the weights of EfficientNet-lite0 are absent (extra eval), or there are no pictures"
 NO_SEGMENTER = "no segmenter: the family has no label maps, or the data no pictures to train one"
+NOT_JUDGED = "left out by --no-judges"
+NOT_ROUTED = "this policy calls no predictor, so there is no routed call to be timed"
+NOT_TIMED = (
+    "routed calls are timed for the learned and calibrated routers alone, while seconds last"
+)
 NO_SAVING = "an oracle that breaks the threshold as often saves nothing"
 
 
@@ -58,6 +67,7 @@ class Subject:
         predictor_gmacs: of its predictor.
         times: milliseconds of its exits.
         void: class id without loss, or None.
+        judged: whether networks were to judge the pictures as a set (--judges).
         blocks: of neighbouring frames, by record, [m] (see `config.CalibrationPhase.block`); None
             where every input stands for itself.
     """
@@ -68,6 +78,7 @@ class Subject:
     times: Times
     void: int | None = None
     blocks: np.ndarray | None = None
+    judged: bool = True
 
     @property
     def units(self) -> np.ndarray:
@@ -91,6 +102,7 @@ class Row:
         overhead: what it costs to choose, in GMACs.
         predicted: estimates to be judged, [m, n], or None.
         timed: whether the subject's own predictor runs, so that its milliseconds count.
+        ms_routed: of a real routed call, per picture; None where none was timed.
         group: what the page draws together: static, baseline, router, guarantee, oracle, student.
     """
 
@@ -103,6 +115,7 @@ class Row:
     predicted: np.ndarray | None = None
     timed: bool = False
     group: str = "router"
+    ms_routed: float | None = None
 
     def columns(self, max_lpips: float, full_gmacs: float, seed: int) -> dict[str, Any]:
         """All keys of the module's docstring."""
@@ -135,6 +148,7 @@ class Row:
             "share_of_oracle_saving": (full_gmacs - mean) / saving if saving > 0 else NO_SAVING,
             "ms_batch1": times.mean(self.taken, batched=False, predictor=runs),
             "ms_batched": times.mean(self.taken, batched=True, predictor=runs),
+            "ms_routed": self.ms_routed or (NOT_TIMED if runs else NOT_ROUTED),
             "exits": self.taken.mean(0).tolist(),
         }
 
@@ -158,8 +172,14 @@ class Row:
             "psnr_mean": float(-10 * np.log10(replay.mean_of(taken, error))),
             "ssim_mean": replay.mean_of(taken, distances["ssim"]),
             "violation_rate": float(broken.mean()),
-            "violation_interval": _bootstrap(broken, self.subject.units, seed),
+            "violation_interval": self._interval(broken, seed),
         }
+
+    def _interval(self, broken: np.ndarray, seed: int) -> list[float]:
+        cannot = self.group == "oracle" or bool((self.taken[:, -1] == 1).all())
+        if cannot and not broken.any():
+            return [0.0, 0.0]
+        return intervals.rate(broken, self.subject.units, seed)
 
     def _predictor(self) -> dict[str, Any]:
         if self.predicted is None:
@@ -176,14 +196,15 @@ class Row:
         records, rng = self.subject.records, np.random.default_rng(seed)
         drawn = (self.taken.cumsum(1) > rng.random((len(self.taken), 1))).argmax(1)
         rows = np.arange(len(drawn))
-        found: dict[str, Any] = dict.fromkeys(
-            ("fd_efflite0", "kid", "kid_std", "samples"), NO_FEATURES
-        )
+        off = None if self.subject.judged else NOT_JUDGED
+        keys = ("fd_efflite0", "kid", "kid_std", "samples")
+        found: dict[str, Any] = dict.fromkeys(keys, off or NO_FEATURES)
         if records.features is not None and records.real_features is not None:
             found = set_distances(records.features[rows, drawn], records.real_features)
-        miou: Any = NO_SEGMENTER
+        miou: Any = off or NO_SEGMENTER
         if records.confusion is not None:
-            miou = metrics.mean_iou(records.confusion[rows, drawn].sum(0), self.subject.void)
+            pixels = records.confusion[rows, drawn].sum(0, np.int64)
+            miou = metrics.mean_iou(pixels, self.subject.void)
         return {**found, "miou": miou}
 
 
@@ -203,18 +224,3 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(stats.spearmanr(a, b).statistic)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-@functools.lru_cache(maxsize=64)
-def _draws(units: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, units, (1000, units))
-
-
-def _bootstrap(values: np.ndarray, units: np.ndarray, seed: int) -> list[float]:
-    """95 % interval of the mean when inputs are drawn with replacement."""
-    count = int(units.max()) + 1
-    sums = np.bincount(units, values, count)
-    sizes = np.bincount(units, minlength=count)
-    drawn = _draws(count, seed)
-    means = sums[drawn].sum(1) / sizes[drawn].sum(1)
-    return np.percentile(means, [2.5, 97.5]).tolist()

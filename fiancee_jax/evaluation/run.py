@@ -11,10 +11,22 @@ import numpy as np
 
 from fiancee_jax import cli, inference
 from fiancee_jax.errors import UserError
-from fiancee_jax.evaluation import document, hardness, page, subjects
+from fiancee_jax.evaluation import document, hardness, page, subjects, words
 from fiancee_jax.evaluation.options import Options
 from fiancee_jax.inference import Renderer
 from fiancee_jax.render_job import write_atomically
+
+SHOWN = (
+    ("of full", "share", "{:.1%}"),
+    ("LPIPS", "lpips_alex_mean", "{:.4f}"),
+    ("p95", "lpips_alex_p95", "{:.3f}"),
+    ("above", "violation_rate", "{:.1%}"),
+    ("of oracle", "share_of_oracle_saving", "{:.1%}"),
+    ("FD", "fd_efflite0", "{:.1f}"),
+    ("mIoU", "miou", "{:.3f}"),
+    ("ms", "ms_batched", "{:.2f}"),
+    ("routed", "ms_routed", "{:.2f}"),
+)
 
 
 def evaluate(options: Options) -> dict[str, Any]:
@@ -28,13 +40,14 @@ def evaluate(options: Options) -> dict[str, Any]:
     _make_writable(out)
     inputs = f"{len(study.source)} inputs of {options.split}"
     print(f"{inputs}, {renderer.model.num_exits} exits", flush=True)
-    table = subjects.measure(study)
-    found = document.assemble(study, table)
+    measured = subjects.measure(study)
+    table, found = measured.table, document.assemble(study, measured)
     found["hardness"] = hardness.hardness(renderer, table, study.source, options.seed)
     write_atomically(out / "evaluation.json", json.dumps(plain(found), indent=1).encode())
     show(found)
     page.write(out, found, renderer, table, study.source, options.seed)
-    for name in ("evaluation.json", "index.html", "records.npz"):
+    records = "records.npz" if options.judges else "records_unjudged.npz"
+    for name in ("evaluation.json", "index.html", records):
         print(f"wrote {out / name}")
     return found
 
@@ -51,30 +64,33 @@ def plain(tree: Any) -> Any:
 
 
 def show(found: dict[str, Any]) -> None:
-    """Prints the table of each threshold."""
-    headers = ("policy", "of full", "LPIPS", "p95", "above", "of oracle", "FD", "mIoU", "ms")
-
-    def number(value: float | None, form: str) -> str:
-        return "-" if value is None or not np.isfinite(value) else form.format(value)
-
+    """Prints the table of each threshold, why cells are empty, and which rows are not there."""
+    why: dict[str, None] = {}  # in the order in which they come up
     for limit in found["max_lpips"]:
+        rows = [row for row in found["rows"] if row["threshold"] == limit]
         cells = [
-            (
-                row["label"],
-                number(row["share"], "{:.1%}"),
-                number(row["lpips_alex_mean"], "{:.4f}"),
-                number(row["lpips_alex_p95"], "{:.3f}"),
-                number(row["violation_rate"], "{:.1%}"),
-                number(row["share_of_oracle_saving"], "{:.1%}"),
-                number(row["fd_efflite0"], "{:.1f}"),
-                number(row["miou"], "{:.3f}"),
-                number(row["ms_batched"], "{:.2f}"),
-            )
-            for row in found["rows"]
-            if row["threshold"] == limit
+            (row["label"], *(_written(row, key, form) for _, key, form in SHOWN)) for row in rows
         ]
+        headers = ("policy", *(head for head, _, _ in SHOWN))
         cli.print_table(headers, cells, f"max_lpips {limit:g}")
         print()
+        why |= dict.fromkeys(
+            f"{head} -: {row['why_empty'][key]}"
+            for head, key, _ in SHOWN
+            for row in rows
+            if key in row["why_empty"]
+        )
+    for line in why:
+        print(line)
+    for name, reason in found["absent"].items():
+        print(f"not in the table: {name}: {reason}")
+    print(f"max_lpips: {words.ORIGINS[found['max_lpips_from']]}")
+    print(words.one_seed(found))
+
+
+def _written(row: dict[str, Any], key: str, form: str) -> str:
+    value = row[key]
+    return "-" if value is None or not np.isfinite(value) else form.format(value)
 
 
 # --- checks -------------------------------------------------------------------------------------

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fiancee_jax import inference
 from fiancee_jax.data import Folder
 from fiancee_jax.data.splits import SPLITS
 from fiancee_jax.errors import UserError
-from fiancee_jax.evaluation import records, ridge, segmentation
+from fiancee_jax.evaluation import companions, keeping, records, ridge, segmentation, settings
 from fiancee_jax.evaluation.options import Options
 from fiancee_jax.evaluation.records import Judges, Records
 from fiancee_jax.evaluation.rows import Subject
-from fiancee_jax.evaluation.table import BUDGETS, Promise, Table
-from fiancee_jax.evaluation.timing import time_exits
+from fiancee_jax.evaluation.table import Table
+from fiancee_jax.evaluation.timing import ROUTED_BATCHES, Setting, time_exits, time_routed
 from fiancee_jax.inference import Renderer
 from fiancee_jax.models import efficientnet, lpips, segmenter
-from fiancee_jax.routing.calibration import budget_setting
+from fiancee_jax.models.staged import Inputs
 from fiancee_jax.training.calibration import film_blocks
 from fiancee_jax.training.derive import BASELINES
 
@@ -87,91 +87,125 @@ class First:
 
 
 # --- measuring ----------------------------------------------------------------------------------
-def measure(study: Study) -> Table:
+class Measured(NamedTuple):
+    """What was measured and found on disk.
+
+    Attributes:
+        table: all that rows are made of.
+        limits_from: where the thresholds are from, see `settings.thresholds`.
+        absent: baselines that are not in the table, and why.
+    """
+
+    table: Table
+    limits_from: str
+    absent: dict[str, str]
+
+
+def measure(study: Study) -> Measured:
     """Measures the model and those of its baselines that are trained (or reads what is kept)."""
-    options, workdir = study.options, study.workdir
+    options, workdir, renderer = study.options, study.workdir, study.renderer
     judges = find_judges(study)
-    subject = measured(study, study.renderer, judges, "own")
-    companions: dict[str, Subject] = {}
-    for name in BASELINES:
-        other = trained_baseline(study, name)
-        if other is not None:
-            companions[name] = measured(study, other, judges, name)
-    limits = options.max_lpips or quartiles(subject.records)
-    return Table(
+    others, absent = _baselines(study)
+    subject = measured(study, renderer, judges, "own")
+    beside = {name: measured(study, other, judges, name) for name, other in others.items()}
+    targets = ridge.read_targets(workdir / "predictor_targets.npz", len(subject.gmacs) - 1)
+    limits, origin = settings.thresholds(options.max_lpips, targets, renderer, subject.records)
+    table = Table(
         subject,
-        companions,
-        ridge.fit_targets(workdir / "predictor_targets.npz"),
-        {limit: settings(study.renderer, limit, options.confidence) for limit in limits},
-        budgets(study.renderer, subject),
+        beside,
+        {} if targets is None else ridge.fit_both(targets),
+        {limit: settings.settings(renderer, limit, options.confidence) for limit in limits},
+        settings.budgets(renderer, subject),
         options.seed,
     )
+    wanted = routed_settings(table)
+    routed = time_routed(renderer, list(_full_batches(study)), wanted)
+    return Measured(dataclasses.replace(table, routed_ms=routed), origin, absent)
+
+
+def _baselines(study: Study) -> tuple[dict[str, Renderer], dict[str, str]]:
+    """Those that may stand beside the model; and why others may not, said at once."""
+    there: dict[str, Renderer] = {}
+    absent: dict[str, str] = {}
+    for name in BASELINES:
+        found = companions.trained_baseline(study.renderer, study.workdir, name)
+        if isinstance(found, Renderer):
+            there[name] = found
+            continue
+        absent[name] = found
+        if found.endswith("--rerun"):
+            print(f"baseline {name} was {found}", flush=True)
+    return there, absent
+
+
+def routed_settings(table: Table) -> list[Setting]:
+    """What to time routed calls at, the middle threshold and the learned router first."""
+    limits = list(table.calibrated)
+    middle = sorted(limits)[(len(limits) - 1) // 2]
+    limits.sort(key=lambda limit: limit != middle)
+    learned: list[Setting] = [(limit, None) for limit in limits]
+    promised: list[Setting] = [(x, p.confidence) for x in limits for p in table.calibrated[x]]
+    count = len(table.calibrated[middle])
+    return learned[:1] + promised[:count] + learned[1:] + promised[count:]
+
+
+def _full_batches(study: Study) -> Iterator[Inputs]:
+    """The first few batches of real inputs with their z; one that is not full only if alone."""
+    renderer, seed = study.renderer, study.options.seed
+    found = itertools.islice(records.batches(renderer, study.source), ROUTED_BATCHES)
+    for i, (names, batch) in enumerate(found):
+        if not i or len(names) == records.BATCH:
+            z = records.latents_of(renderer, names, seed, 0)
+            yield {**batch.inputs, "z": jnp.asarray(z)}
 
 
 def find_judges(study: Study) -> Judges:
-    """LPIPS, and where they can be had the feature network and a segmenter trained here."""
+    """LPIPS, and where they are wanted and can be had the feature network and a segmenter."""
+    perceptual = lpips.load("alex"), lpips.load("vgg")
+    if not study.options.judges:
+        return Judges(*perceptual)
     features = segment = None
     if "image" in study.source[0]:
         try:
-            features = functools.partial(efficientnet.features, efficientnet.load())
+            features = jax.tree_util.Partial(efficientnet.features, efficientnet.load())
         except UserError as error:
             print(f"no FD and KID: {error}", flush=True)
     try:
         config = dataclasses.replace(study.renderer.config, data=study.data)
         params = segmentation.load_or_train(config, study.options.out / "segmenter.npz")
-        segment = functools.partial(segmenter.predict, params)
+        segment = jax.tree_util.Partial(segmenter.predict, params)
     except UserError as error:
         print(f"no mIoU: {error}", flush=True)
-    return Judges(lpips.load("alex"), lpips.load("vgg"), features, segment)
-
-
-def trained_baseline(study: Study, name: str) -> Renderer | None:
-    """A baseline of the same backbone; None if it is not trained to its end."""
-    folder = study.workdir / "baselines" / name
-    if not (folder / "config.json").is_file():
-        return None
-    try:
-        other = inference.load(folder)
-    except UserError:
-        return None  # not even a backbone yet
-    complete = "branches" in other.variables and (name == "students" or other.has_predictor)
-    return other if complete and _same_backbone(study.renderer, other) else None
-
-
-def _same_backbone(one: Renderer, other: Renderer) -> bool:
-    a, b = (jax.tree.leaves(r.variables["backbone"]) for r in (one, other))
-    return len(a) == len(b) and all(map(np.array_equal, a, b))
+    return Judges(*perceptual, features, segment)
 
 
 def measured(study: Study, renderer: Renderer, judges: Judges, name: str) -> Subject:
-    """A model's exits, measured or read from OUT/records[_NAME].npz."""
+    """A model's exits, measured or read from OUT/records[_NAME][_unjudged].npz."""
     options, family = study.options, renderer.model.family
-    mark = records.fingerprint(
-        renderer,
-        study.data,
-        inputs=[options.split, len(study.source)],
-        z=[options.seed, options.latents],
-        judged=[judges.features is not None, judges.segment is not None],
+    split, seed, latents = options.split, options.seed, options.latents
+    mark = keeping.fingerprint(
+        renderer, judges, study.data, study.source, split=split, seed=seed, latents=latents
     )
     measure = functools.partial(
         records.measure,
         renderer,
         study.source,
         judges,
-        seed=options.seed,
-        latents=options.latents,
+        seed=seed,
+        latents=latents,
         what=f"inputs ({name})",
     )
     stem = "records" if name == "own" else f"records_{name}"
-    found = records.kept(options.out / f"{stem}.npz", mark, measure)
+    stem += "" if options.judges else "_unjudged"  # what took longer to measure stays
+    found = keeping.kept(options.out / f"{stem}.npz", mark, measure)
     names, batch = next(records.batches(renderer, study.source))
-    z = jnp.asarray(records.latents_of(renderer, names, options.seed, 0))
+    z = jnp.asarray(records.latents_of(renderer, names, seed, 0))
     times = time_exits(renderer, {**batch.inputs, "z": z})
     overhead = renderer.model.predictor_gmacs() if renderer.has_predictor else 0.0
     void = getattr(family, "void", None)
     gmacs = np.array(renderer.model.gmacs)
     blocks_ = blocks(found, study.renderer.config.calibration.block)
-    return Subject(found, gmacs, overhead, times, void, blocks_)
+    return Subject(found, gmacs, overhead, times, void, blocks_, options.judges)
 
 
 def blocks(found: Records, block: int) -> np.ndarray | None:
@@ -189,31 +223,3 @@ def blocks(found: Records, block: int) -> np.ndarray | None:
         return None
     of_name = {names[i]: k for k, unit in enumerate(units) for i in unit}
     return np.array([of_name[name] for name in found.names.tolist()])
-
-
-# --- settings -----------------------------------------------------------------------------------
-def quartiles(found: Records) -> tuple[float, ...]:
-    """Of the early exits' LPIPS-alex, two digits."""
-    values = np.quantile(found.lpips[:, :-1], (0.25, 0.5, 0.75))
-    return tuple(float(f"{v:.2g}") for v in values)
-
-
-def settings(renderer: Renderer, limit: float, confidences: Sequence[float]) -> list[Promise]:
-    """Calibrated settings of a threshold; none without a calibration."""
-    if renderer.calibration is None:
-        return []
-    pairs = [(c, renderer.guarantee(limit, c)) for c in confidences]
-    return [Promise(c, setting.tau, setting.reason) for c, setting in pairs]
-
-
-def budgets(renderer: Renderer, subject: Subject) -> dict[float, float]:
-    """Settings that meet a share of full on average over the calibration inputs."""
-    if renderer.calibration is None:
-        return {}
-    table = subject.gmacs + subject.predictor_gmacs
-    wanted = {share: share * float(subject.gmacs[-1]) for share in BUDGETS}
-    return {
-        share: budget_setting(renderer.calibration, table, gmacs)
-        for share, gmacs in wanted.items()
-        if gmacs >= table[0]
-    }

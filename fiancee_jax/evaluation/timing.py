@@ -1,10 +1,11 @@
-"""Milliseconds per picture of every exit and of the predictor, after compiling."""
+"""Milliseconds per picture: of every exit and of the predictor alone, and of real routed calls."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +16,11 @@ from fiancee_jax.inference import Renderer, predict, render_exit
 from fiancee_jax.models.staged import Inputs
 
 REPEATS = 7
+ROUTED_REPEATS = 3
+ROUTED_BATCHES = 4
+ROUTED_SECONDS = 8.0  # after these no further routed call is timed
+
+Setting = tuple[float, float | None]  # max_lpips and confidence (None: the learned router)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +62,55 @@ def time_exits(renderer: Renderer, inputs: Inputs) -> Times:
     )
 
 
-def _median_ms(call: Callable[[], Any]) -> float:
+def time_routed(
+    renderer: Renderer,
+    batches: Sequence[Inputs],
+    wanted: Sequence[Setting],
+    seconds: float = ROUTED_SECONDS,
+) -> dict[Setting, float]:
+    """Times what a user calls: `renderer(inputs, z=z, max_lpips=..., confidence=...)`, warm.
+
+    Checks on the host, predictor, choice, padding and promotion are all in it.
+
+    Args:
+        renderer: a model that can route.
+        batches: real inputs with their z, of one size.
+        wanted: settings, those that matter most first.
+        seconds: no setting but the first is begun later than this, after compiling.
+
+    Returns:
+        By setting, the mean over the batches of the median of `ROUTED_REPEATS` calls.
+    """
+    calls = ROUTED_REPEATS + 1
+    once = _median_ms(_routed(renderer, batches[0], *wanted[0]), 1) / 1e3
+    batches = batches[: max(1, int(seconds / (calls * once)))]  # of large pictures fewer
+    found: dict[Setting, float] = {}
+    started = time.perf_counter()
+    for setting in wanted:
+        if found and time.perf_counter() - started > seconds:
+            break
+        timed = [_median_ms(_routed(renderer, x, *setting), ROUTED_REPEATS) for x in batches]
+        found[setting] = float(np.mean(timed)) / len(batches[0]["z"])
+    return found
+
+
+def _routed(
+    renderer: Renderer, inputs: Inputs, limit: float, confidence: float | None
+) -> Callable[[], Any]:
+    given = {name: inputs[name] for name in renderer.model.family.input_names} or None
+
+    def call() -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the backbone for all: the row says so
+            return renderer(given, z=inputs["z"], max_lpips=limit, confidence=confidence).images
+
+    return call
+
+
+def _median_ms(call: Callable[[], Any], repeats: int = REPEATS) -> float:
     jax.block_until_ready(call())  # compiles
     found = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         start = time.perf_counter()
         jax.block_until_ready(call())
         found.append(1e3 * (time.perf_counter() - start))

@@ -11,6 +11,13 @@ Found = Mapping[str, Any]  # what evaluation.json holds
 BETTER, WORSE, OPEN = "better", "worse", "no clear difference"
 SPACE, MINUS, DASH = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}", "\N{EN DASH}"
 CONFIDENCE = 0.9  # of the calibrated router in the headline, or the nearest to it
+ORIGINS = {  # of the thresholds
+    "options": "as asked for",
+    "predictor_targets": "quartiles of the early exits\u2019 LPIPS-alex over the predictor\u2019s "
+    "training inputs",
+    "calibration": "quartiles of the early exits\u2019 LPIPS-alex over the calibration inputs",
+    "inputs": "quartiles of the early exits\u2019 LPIPS-alex over these very inputs",
+}
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -51,6 +58,12 @@ def row(found: Found, max_lpips: float, policy: str) -> Found | None:
     return next(rows, None)
 
 
+def gap(found: Found, max_lpips: float) -> Found | None:
+    """The learned router between blind mixture and oracle at a threshold."""
+    some = (g for g in found["gaps"] if g["threshold"] == max_lpips and g["policy"] == "learned")
+    return next(some, None)
+
+
 def calibrated(found: Found, max_lpips: float) -> Found | None:
     """The promise nearest to `CONFIDENCE` at a threshold, if there is any."""
     some = [
@@ -64,13 +77,11 @@ def headline(found: Found) -> list[str]:
     """The sentences under the title, about the middle threshold."""
     limit = middle(found)
     learned = row(found, limit, "learned")
-    gap = next(
-        (g for g in found["gaps"] if g["policy"] == "learned" and g["threshold"] == limit), None
-    )
+    taken = gap(found, limit)
     said = [_spent(limit, learned)] if learned else []
     promise = calibrated(found, limit)
-    said += [_promised(promise)] if promise else []
-    said += [_against_mixture(gap, found["full_gmacs"])] if gap else []
+    said += [_promised(found, promise)] if promise else []
+    said += [_against_mixture(taken, found["full_gmacs"])] if taken else []
     oracle = row(found, limit, "oracle")
     if oracle:
         said.append(
@@ -81,24 +92,34 @@ def headline(found: Found) -> list[str]:
 
 
 def _spent(limit: float, learned: Found) -> str:
+    part = learned["share_of_oracle_saving"]
+    of_oracle = (
+        f" It takes {percent(part)} of what an oracle saves that breaks it as often."
+        if part
+        else ""
+    )
     return (
         f"At max_lpips {limit:g} the learned router spends {percent(learned['share'])} of the "
         "backbone\u2019s GMACs and breaks the threshold on "
         f"{percent(learned['violation_rate'])} of the pictures (95{SPACE}% interval "
-        f"{interval(learned['violation_interval'])})."
+        f"{interval(learned['violation_interval'])}).{of_oracle}"
     )
 
 
-def _promised(promise: Found) -> str:
-    allowed = 1 - promise["confidence"]
+def _promised(found: Found, promise: Found) -> str:
+    allowed, observed = 1 - promise["confidence"], percent(promise["violations"])
+    start = f"Calibrated with confidence {promise['confidence']:g} it "
+    end = f"for {percent(promise['share'])} of the GMACs."
+    if not found["exchangeable"]:
+        return (
+            f"{start}is asked to break it on at most {percent(allowed, 0)} and breaks it on "
+            f"{observed}, {end} That is no promise for these inputs: {found['exchangeable_why']}."
+        )
     kept = "" if promise["violations"] <= allowed else ", more than promised"
     if kept and not broken(promise):
         kept += ", though not more than chance may do"
-    return (
-        f"Calibrated with confidence {promise['confidence']:g} it promises to break it on at most "
-        f"{percent(allowed, 0)}; it breaks it on {percent(promise['violations'])}{kept}, for "
-        f"{percent(promise['share'])} of the GMACs."
-    )
+    promised = f"promises to break it on at most {percent(allowed, 0)}"
+    return f"{start}{promised}; it breaks it on {observed}{kept}, {end}"
 
 
 def broken(promise: Found) -> bool:
@@ -116,13 +137,31 @@ def _against_mixture(gap: Found, full: float) -> str:
         f"{percent(gap['mixture'] / full)} for the same mean LPIPS: the learned router "
     )
     word = verdict(gap["gain_interval"], higher_is_better=True)
-    end = f"(95{SPACE}% interval of the saving {within})." if within else "."
+    end = f" (95{SPACE}% interval of the saving {within})" if within else ""
     if word == WORSE:
-        return f"{start}costs {points} more than that {end}"
+        return f"{start}costs {points} more than that{end}.{_way(gap)}"
     if word == OPEN:
-        return f"{start}is not clearly cheaper {end}"
-    part = percent(gap["taken"], 0)
-    return f"{start}saves {points}, {part} of the way to an oracle of equal mean LPIPS {end}"
+        return f"{start}is not clearly cheaper{end}.{_way(gap)}"
+    return f"{start}saves {points}{end}.{_way(gap)}"
+
+
+def _way(gap: Found) -> str:
+    """How far the router goes; nothing where mixture and oracle cost the same."""
+    if not known([gap["taken"]]):
+        return ""
+    within = interval(gap["taken_interval"], digits=0)
+    return (
+        f" That is {percent(gap['taken'], 0)} of the way from the blind mixture to an oracle of "
+        "equal mean LPIPS" + (f" (95{SPACE}% interval {within})." if within else ".")
+    )
+
+
+def one_seed(found: Found) -> str:
+    """What no interval here covers."""
+    return (
+        f"One training seed ({found['training_seed']}): intervals are over inputs and say nothing "
+        "of other trainings; see docs/results for others."
+    )
 
 
 # --- verdicts -----------------------------------------------------------------------------------
@@ -160,6 +199,13 @@ def losses(found: Found) -> list[str]:
             points = f"{100 * pair['violation_difference']:.1f} points"
             said.append(f"{at} breaks the threshold on {points} fewer pictures")
     return said
+
+
+def apart(pair: Found) -> str:
+    """By how much the GMACs of two differ that should be equal; nothing if they are."""
+    if pair["equal_gmacs"]:
+        return ""
+    return f"({percent(abs(pair['a_gmacs'] / pair['b_gmacs'] - 1))} apart)"
 
 
 def _unequal(more: float) -> str:

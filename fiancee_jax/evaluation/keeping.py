@@ -1,0 +1,78 @@
+"""Keeps records on disk, and knows when they would come out otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import zipfile
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+import fiancee_jax
+from fiancee_jax.data.folders import FolderSource
+from fiancee_jax.evaluation.records import DISTANCES, Judges, Records
+from fiancee_jax.inference import Renderer
+
+FORMAT = 2  # of the file; raise it when a column changes its meaning
+
+
+def fingerprint(renderer: Renderer, judges: Judges, data: Any, source: Any, **options: Any) -> str:
+    """Changes whenever records would.
+
+    Args:
+        renderer: its networks and all its arrays count.
+        judges: their arrays count, so a segmenter trained anew gives another mark.
+        data: the data set; its fields count, which for procedural data is all there is.
+        source: the opened split; names, sizes and times of its files count, where it has files.
+        options: anything else that JSON can hold.
+    """
+    words = [FORMAT, fiancee_jax.__version__, repr(data), repr(renderer.model), _files(source)]
+    digest = hashlib.sha256(json.dumps([words, options], sort_keys=True).encode())
+    leaves = jax.tree_util.tree_leaves_with_path((renderer.variables, judges))
+    for path, leaf in leaves:
+        array = np.asarray(leaf)
+        digest.update(f"{path}{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _files(source: Any) -> list[list[Any]]:
+    """Name, size and time of change (ns) of the files of a folder's split; nothing of others."""
+    count = len(source)
+    while not isinstance(source, FolderSource) and hasattr(source, "source"):
+        source = source.source
+    pairs: Iterable[Any] = source.pairs[:count] if isinstance(source, FolderSource) else ()
+    found = [(path.name, path.stat()) for pair in pairs for path in pair]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in found]
+
+
+def kept(path: pathlib.Path, mark: str, make: Callable[[], Records]) -> Records:
+    """The records in `path` if they carry `mark`, else made and written there."""
+    kept = _read(path, mark) if path.is_file() else None
+    if kept:
+        return kept
+    records = make()
+    columns = {field.name: getattr(records, field.name) for field in dataclasses.fields(records)}
+    distances = columns.pop("distances")
+    arrays: dict[str, Any] = {k: v for k, v in columns.items() if v is not None} | distances
+    unfinished = path.with_name(f"{path.stem}.tmp.npz")
+    np.savez(unfinished, fingerprint=np.array(mark), **arrays)
+    unfinished.replace(path)
+    return records
+
+
+def _read(path: pathlib.Path, mark: str) -> Records | None:
+    """Records of this mark; None for others, and for a file that is damaged or something else."""
+    try:
+        with path.open("rb") as file, np.load(file) as kept:
+            found = dict(kept) if str(kept["fingerprint"]) == mark else {}
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None
+    distances = {name: found.pop(name) for name in DISTANCES if name in found}
+    found.pop("fingerprint", None)
+    return Records(distances=distances, **found) if found else None  # pyright: ignore[reportArgumentType]
