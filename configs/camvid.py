@@ -5,8 +5,9 @@
 CAMVID holds train, predictor, calibration and val, each with images/ and labels/, and classes.json.
 Hardware: 2 CPU cores. A backbone step took 0.75 to 2.9 s and a branch step 1.2 s while the machine
 was busy with other work; plan an hour. Early exits cost .183, .250, .374 and .511 of the backbone's
-0.658 GMACs with LPIPS-alex .110, .103, .105 and .085 to it: docs/results/camvid-first.md has the
-figures and a picture. More backbone steps make better pictures.
+0.658 GMACs with LPIPS-alex .103, .096, .098 and .078 to it; a palette from a bank instead of one
+learnt from z gave .110, .103, .105 and .085 (docs/results/guides.md). docs/results/camvid-first.md
+has a picture. More backbone steps make better pictures.
 """
 
 from fiancee_jax.config import (
@@ -37,7 +38,7 @@ config = Config(
     data=Folder(root="data/camvid"),
     augment=Augment(flip=True, min_scale=0.6),
     exits=(Exit(1, 0.25), Exit(2, 0.25), Exit(1, 0.5), Exit(3, 0.5)),
-    guides=Guides(form="palette", size=512),
+    guides=Guides(form="learnt"),
     backbone=BackbonePhase(
         steps=1500,
         batch_size=8,

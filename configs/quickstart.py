@@ -2,9 +2,9 @@
 
     python train.py quickstart --workdir runs/quickstart
 
-Hardware: 2 CPU cores; backbone 0.41, branches 0.35 s a step. With two seeds early exits cost
-.164, .247, .339 and .505 of the backbone's 0.346 GMACs with LPIPS-alex .050 to .053, .050 to .054,
-.045 to .046 and .043 to .048 to it (docs/results/guides.md).
+Hardware: 2 CPU cores; backbone 0.41, branches 0.35 s a step. With three seeds early exits cost
+.164, .247, .339 and .505 of the backbone's 0.346 GMACs with LPIPS-alex .050 to .058, .050 to .058,
+.045 to .052 and .043 to .050 to it. docs/results/quickstart.md has everything else.
 
 Departures from OASIS's recipe, for speed: five blocks instead of six; the pictures' own latents are
 z, with L1 + LPIPS-alex to the picture beside the adversarial loss (procedural data only); one fused
