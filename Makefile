@@ -1,10 +1,13 @@
 # make demo    sets everything up, trains the quickstart model, renders; prints where the pictures are
-# make test    the test suite; make test-all adds the long forms
+# make test    the test suite; make test-all adds the long forms and compiles as users do
 # make lint    ruff and pyright; make format; make bench
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)) python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests of a file share what its fixtures trained, so a worker takes whole files; 0 is one process.
+WORKERS ?= logical
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-all lint format bench clean
 
@@ -12,10 +15,10 @@ demo: $(STAMP)
 	$(BIN)/python -m fiancee_jax demo --workdir runs/demo --out out/demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m ""
+	XLA_FLAGS= $(PYTEST) -m ""
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ import fiancee_jax as fj
 from fiancee_jax.config import (
     BackbonePhase,
     BranchesPhase,
+    CalibrationPhase,
     Config,
     Exit,
     Guides,
@@ -39,6 +40,7 @@ CONFIG = Config(
     backbone=BackbonePhase(steps=3, batch_size=4, step="fused", recollect=1, init_gain=1.0),
     branches=BranchesPhase(steps=3, batch_size=4, lpips_net="alex", measure=4),
     predictor=PredictorPhase(inputs=16, steps=3, batch_size=8, channels=4, hidden=8),
+    calibration=CalibrationPhase(inputs=2),
     logging=Logging(every=3, preview_every=3, checkpoint_every=3),
 )
 
@@ -112,7 +114,7 @@ def test_it_trains_through_all_phases(workdir, renderer):
     assert renderer.has_predictor
     assert set(renderer.variables) == {"backbone", "bank", "branches", "predictor"}
     assert renderer.variables["bank"]["palette"].shape == (8, 64, 3)
-    assert renderer.calibration.units == 8 * 16  # nothing but z: each is an input of its own
+    assert renderer.calibration.units == 2 * 16  # nothing but z: each is an input of its own
     assert {path.name[:8] for path in (workdir / "samples").iterdir()} == {"backbone", "branches"}
 
 

@@ -18,6 +18,7 @@ from fiancee_jax.checkpoint import Store
 from fiancee_jax.config import (
     BackbonePhase,
     BranchesPhase,
+    CalibrationPhase,
     Exit,
     Guides,
     Logging,
@@ -46,6 +47,7 @@ def config(**changes):
         ),
         branches=BranchesPhase(steps=3, batch_size=4, lpips_net="alex", measure=4),
         predictor=PredictorPhase(inputs=16, steps=4, batch_size=8, channels=4, hidden=8),
+        calibration=CalibrationPhase(inputs=2),
         logging=Logging(every=2, preview_every=2, checkpoint_every=2),
     )
     return dataclasses.replace(base, **changes)

@@ -16,6 +16,7 @@ from fiancee_jax.checkpoint import Store
 from fiancee_jax.config import (
     BackbonePhase,
     BranchesPhase,
+    CalibrationPhase,
     Config,
     Exit,
     Guides,
@@ -140,6 +141,7 @@ CONFIG = Config(
     backbone=BackbonePhase(steps=2, batch_size=4, recollect=1),
     branches=BranchesPhase(steps=2, batch_size=4, lpips_net="alex", measure=4, adversarial=0.1),
     predictor=PredictorPhase(inputs=8, steps=2, batch_size=4, channels=4, hidden=8, holdout=0.5),
+    calibration=CalibrationPhase(inputs=2),
     logging=Logging(every=2, preview_every=2, checkpoint_every=2),
 )
 
