@@ -1,8 +1,8 @@
 """Strict JAX for every test: several fake devices, no silent broadcasting, warnings are errors.
 
-Most of what the suite costs is compiling, for programs that then run once on tiny shapes. XLA is
-therefore asked to compile quickly rather than well, which halves that cost; the numbers must hold
-either way. A given XLA_FLAGS is kept, also an empty one: `XLA_FLAGS= pytest` compiles as users do.
+Most of what the suite costs is compiling programs that run once or twice on tiny shapes, so XLA is
+asked to compile quickly rather than well. No tolerance knows of it: the tests hold either way, and
+`XLA_FLAGS= pytest` (a given XLA_FLAGS is kept) compiles as users do, and so does `make test-all`.
 """
 
 import importlib.metadata
