@@ -1,11 +1,12 @@
-"""The whole generator of a config, dense against label-sparse: time, products and differences.
+"""The whole generator of a config, dense against the lossless path: time, products, differences.
 
     python -m benchmarks.full_generator --data CAMVID [--config oasis_cityscapes]
     python -m benchmarks.full_generator --data CAMVID --size 64 128 --width 16    a quick try
 
 Both paths make the same pictures (docs/performance.md); each is one jit of batch 1, timed in turn
-on several street maps (`street_maps`) and on noise, where sparse must not lose. Weights are drawn
-(`drawn_generator`). Prints JSON lines and tables.
+on several street maps (`street_maps`) and on noise, where sparse must not lose. The lossless path
+is label-sparse and has transformed kernels (`models.winograd`); it is timed without these too.
+Weights are drawn (`drawn_generator`). Prints JSON lines and tables.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def differences(model: MultiExit, variables: Variables, inputs: list[Any]) -> di
     """Largest absolute difference of both paths: pictures, and what the last tanh is given."""
     found = {}
     for name, one in (("picture", model), ("before_tanh", drawn.without_tanh(model))):
-        sparse = dataclasses.replace(one, sparse=True)
-        pairs = [[render_exit(m, variables, x, 1) for m in (one, sparse)] for x in inputs]
+        paths = [(m, m.prepared(variables)) for m in (one, dataclasses.replace(one, sparse=True))]
+        pairs = [[render_exit(*path, x, 1) for path in paths] for x in inputs]
         found[name] = max(float(jnp.abs(a - b).max()) for a, b in pairs)
     return found
 
@@ -109,15 +110,18 @@ def measure(
     sparse = dataclasses.replace(model, sparse=True)
     search = jax.jit(lambda inputs: sparse.condition(inputs).patterns)
 
-    def run(model: MultiExit, inputs: list[Any], turn: int) -> Any:
+    prepared = sparse.prepared(variables)
+
+    def run(model: MultiExit, inputs: list[Any], turn: int, made: Variables = variables) -> Any:
         one = inputs[turn % len(inputs)]
-        return jax.block_until_ready(render_exit(model, variables, one, 1))
+        return jax.block_until_ready(render_exit(model, made, one, 1))
 
     methods: dict[str, in_turn.Method] = {
         "dense, streets": functools.partial(run, model, streets),
-        "sparse, streets": functools.partial(run, sparse, streets),
+        "sparse, streets": functools.partial(run, sparse, streets, made=prepared),
+        "sparse without winograd, streets": functools.partial(run, sparse, streets),
         "dense, noise": functools.partial(run, model, noise),
-        "sparse, noise": functools.partial(run, sparse, noise),
+        "sparse, noise": functools.partial(run, sparse, noise, made=prepared),
         "pattern search, streets": lambda t: jax.block_until_ready(
             search(streets[t % len(streets)])
         ),

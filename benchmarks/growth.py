@@ -80,6 +80,7 @@ def _render(
 ) -> dict[str, Any]:
     model, variables = untrained.networks(options.config, size=size)
     model = dataclasses.replace(model, sparse=True)
+    variables = model.prepared(variables)
     inputs = untrained.inputs_of(options.config, model, count, options.data)
     numbers = {"full": model.num_exits, "exit 1": 1}
     methods = {

@@ -76,6 +76,7 @@ def main(options: Options) -> None:
     """Times the methods on every mix and prints them."""
     model, variables = untrained.networks(options.config, size=options.size, width=options.width)
     model = dataclasses.replace(model, sparse=not options.dense)
+    variables = model.prepared(variables)
     inputs = untrained.inputs_of(options.config, model, options.batch, options.data)
     gmacs = sized(model, model.family.size).gmacs
     micro = micro_batch_size(options.batch, gmacs, jax.default_backend())

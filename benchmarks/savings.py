@@ -11,6 +11,7 @@ the very maps; exits are matched by their order of cost.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import pathlib
 
@@ -24,6 +25,9 @@ from fiancee_jax import cli, lossless
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.inference import load
 from fiancee_jax.rendering import render_exit
+
+
+PATHS = ("dense", "sparse")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,16 +66,14 @@ def main(options: Options) -> None:
             options.config, size=options.size, width=options.width
         )
     inputs = untrained.inputs_of(options.config, model, options.batch, options.data)
-    paths = {
-        name: dataclasses.replace(model, sparse=name == "sparse") for name in ("dense", "sparse")
-    }
-    methods = {
-        f"{path} {number}": lambda m=m, n=number: render_exit(m, variables, inputs, n)
-        for path, m in paths.items()
-        for number in range(1, model.num_exits + 1)
-    }
+    methods = {}
+    for path in PATHS:
+        chosen = dataclasses.replace(model, sparse=path == "sparse")
+        render = functools.partial(render_exit, chosen, chosen.prepared(variables), inputs)
+        for number in range(1, model.num_exits + 1):
+            methods[f"{path} {number}"] = functools.partial(render, number)
     seconds = in_turn.seconds(warm(methods), options.repeats)
-    for path in paths:
+    for path in PATHS:
         numbers = range(1, model.num_exits + 1)
         took = np.array([seconds[f"{path} {n}"] for n in numbers])
         gmacs = np.array(model.gmacs)

@@ -120,10 +120,10 @@ def ours(model: MultiExit, variables: Variables) -> dict[str, Render]:
         "jax sparse bfloat16": dataclasses.replace(sparse, dtype="bfloat16"),
     }
 
-    def run(model: MultiExit, inputs: Any) -> np.ndarray:
+    def run(model: MultiExit, variables: Variables, inputs: Any) -> np.ndarray:
         return np.asarray(render_exit(model, variables, inputs, 1))
 
-    return {name: functools.partial(run, model) for name, model in models.items()}
+    return {k: functools.partial(run, m, m.prepared(variables)) for k, m in models.items()}
 
 
 def theirs(twin: Any, model: MultiExit, variables: Variables, compile: bool) -> dict[str, Render]:

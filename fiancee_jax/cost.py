@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -17,9 +17,7 @@ from jax.core import ShapedArray
 from jax.extend import core
 
 
-def gmacs(
-    fn: Callable[..., Any], *args: Any, dense: bool = True, only: Literal["conv"] | None = None
-) -> float:
+def gmacs(fn: Callable[..., Any], *args: Any, dense: bool = True) -> float:
     """10^9 multiply-accumulates of one call `fn(*args)`; multiply by 2 for GFLOPs.
 
     Args:
@@ -28,18 +26,15 @@ def gmacs(
         gives the cost of one picture.
       dense: count a transposed (input-dilated) convolution as if the zeros put between its pixels
         were multiplied too, which is what most hardware does; False leaves those zeros out.
-      only: "conv" leaves out matrix products, for comparison with tables of convolutions alone.
 
     Raises:
       ValueError: `fn` chooses between branches of different cost, or loops an unknown number of
         times over something that costs: one number would not be true of any call.
     """
-    return sum(by_scope(fn, *args, dense=dense, only=only).values()) / 1e9
+    return sum(by_scope(fn, *args, dense=dense).values()) / 1e9
 
 
-def by_scope(
-    fn: Callable[..., Any], *args: Any, dense: bool = True, only: Literal["conv"] | None = None
-) -> dict[str, int]:
+def by_scope(fn: Callable[..., Any], *args: Any, dense: bool = True) -> dict[str, int]:
     """MACs of one call by where in the program they are spent.
 
     A scope is the path of linen modules and `jax.named_scope`s around a convolution or product,
@@ -47,7 +42,7 @@ def by_scope(
     counted, the scopes are those of the first.
 
     Args:
-      fn, *args, dense, only: see `gmacs`.
+      fn, *args, dense: see `gmacs`.
 
     Returns:
       Scope -> multiply-accumulates (not 10^9), in the order of the program; their sum is `gmacs`.
@@ -55,10 +50,8 @@ def by_scope(
     Raises:
       ValueError: see `gmacs`.
     """
-    if only not in (None, "conv"):
-        raise ValueError(f"only={only!r}; expected None (everything) or 'conv'.")
     jaxpr = jax.make_jaxpr(fn)(*args).jaxpr
-    return dict(_macs(jaxpr, _Rules(dense, only != "conv"), ""))
+    return dict(_macs(jaxpr, dense, ""))
 
 
 def parameters(tree: Any) -> int:
@@ -66,29 +59,25 @@ def parameters(tree: Any) -> int:
     return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(tree))
 
 
-class _Rules(NamedTuple):
-    """What counts: the zeros put into dilated inputs, and matrix products."""
+def _macs(jaxpr: core.Jaxpr, zeros: bool, scope: str) -> Counter[str]:
+    """MACs of a jaxpr called in `scope`, by scope; only scopes that cost something.
 
-    zeros: bool
-    products: bool
-
-
-def _macs(jaxpr: core.Jaxpr, rules: _Rules, scope: str) -> Counter[str]:
-    """MACs of a jaxpr called in `scope`, by scope; only scopes that cost something."""
+    `zeros` says whether those put between the pixels of dilated inputs count.
+    """
     total = Counter[str]()
     for eqn in jaxpr.eqns:
-        total.update(_equation(eqn, rules, _joined(scope, str(eqn.source_info.name_stack))))
+        total.update(_equation(eqn, zeros, _joined(scope, str(eqn.source_info.name_stack))))
     return total
 
 
-def _equation(eqn: core.JaxprEqn, rules: _Rules, scope: str) -> Counter[str]:
+def _equation(eqn: core.JaxprEqn, zeros: bool, scope: str) -> Counter[str]:
     """MACs of one equation, including the jaxprs it calls (jit, remat, custom derivatives)."""
     name = eqn.primitive.name
     if name == "conv_general_dilated":
-        return Counter({scope: _convolution(eqn, rules)})
+        return Counter({scope: _convolution(eqn, zeros)})
     if name == "dot_general":
-        return Counter({scope: _product(eqn)} if rules.products else {})
-    inner = [_macs(jaxpr, rules, scope) for jaxpr in _called(eqn)]
+        return Counter({scope: _product(eqn)})
+    inner = [_macs(jaxpr, zeros, scope) for jaxpr in _called(eqn)]
     if name == "cond":
         return _same(inner)
     total = Counter[str]()
@@ -113,7 +102,7 @@ def _joined(outer: str, stack: str) -> str:
     return "/".join(name for name in (outer, *names) if name)
 
 
-def _convolution(eqn: core.JaxprEqn, rules: _Rules) -> int:
+def _convolution(eqn: core.JaxprEqn, zeros: bool) -> int:
     """Output values times what each sums over: kernel pixels x input channels of its group.
 
     The kernel's own shape says the latter (its input axis is already divided by
@@ -122,7 +111,7 @@ def _convolution(eqn: core.JaxprEqn, rules: _Rules) -> int:
     kernel, output = _shape(eqn.invars[1]), _shape(eqn.outvars[0])
     outputs = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
     macs = math.prod(output) * math.prod(kernel) // max(outputs, 1)
-    return macs if rules.zeros else macs // math.prod(eqn.params["lhs_dilation"])
+    return macs if zeros else macs // math.prod(eqn.params["lhs_dilation"])
 
 
 def _product(eqn: core.JaxprEqn) -> int:

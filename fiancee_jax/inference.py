@@ -355,4 +355,4 @@ def load(name: str | pathlib.Path, *, sparse: bool | None = None) -> Renderer:
             calibration = Calibration(kept["predicted"], kept["distance"], kept["unit"])
     sparse = jax.default_backend() == "cpu" if sparse is None else sparse
     model = dataclasses.replace(MultiExit.of(config, exits), sparse=sparse)
-    return Renderer(config, model, variables, menu, calibration)
+    return Renderer(config, model, model.prepared(variables), menu, calibration)

@@ -49,6 +49,21 @@ def test_every_micro_batch_lies_on_all_devices():
     assert parts.sharding.is_equivalent_to(NamedSharding(mesh, P(None, "data")), parts.ndim)
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_every_device_makes_its_share_of_the_pictures_without_inputs(step):
+    # z is all that such a family's pictures depend on, and it is drawn inside the step
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    phase = with_phase(step=step, batch_size=8)
+    state = backbone.init_state(SMALL, phase, np.random.default_rng(0))
+    state = jax.device_put(state, NamedSharding(mesh, P()))
+    batch = jax.device_put(unconditional(8), NamedSharding(mesh, P("data")))
+    with jax.set_mesh(mesh):
+        program = backbone.make_step(SMALL, phase).lower(state, batch, jax.random.key(0), None)
+        text = program.compile().as_text()
+    assert "f32[2,16,16,3]" in text
+    assert "f32[8,16,16,3]" not in text
+
+
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_accumulate_carries_on_and_takes_the_mean(count):
     def body(carry, part):

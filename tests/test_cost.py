@@ -57,15 +57,12 @@ def test_transposed_convolution_with_and_without_its_zeros():
     assert cost.gmacs(up, X, K, dense=False) == pytest.approx(dense / 4)
 
 
-def test_products_and_only_conv():
+def test_products_are_counted():
     def both(x, k, w):
         return jnp.einsum("bhwc,cd->bhwd", conv(x, k), w)
 
     args = X, K, shape(5, 7)
     assert cost.gmacs(both, *args) == pytest.approx(CONV + 2 * 48 * 5 * 7 / 1e9)
-    assert cost.gmacs(both, *args, only="conv") == pytest.approx(CONV)
-    with pytest.raises(ValueError, match="expected None"):
-        cost.gmacs(both, *args, only="convs")  # pyright: ignore[reportArgumentType]
 
 
 def test_batched_product():
@@ -170,7 +167,6 @@ def test_scopes_are_module_paths_and_add_up():
     assert found["Two/second"] == second
     assert sum(found.values()) == first + second + product
     assert cost.gmacs(module.apply, variables, X) == (first + second + product) / 1e9
-    assert cost.by_scope(module.apply, variables, X, only="conv") == {"Two/first": first}
 
 
 def test_what_has_no_name_is_the_empty_scope():

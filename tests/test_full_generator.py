@@ -63,7 +63,7 @@ def test_everything_runs_and_is_said(
     assert max(streets["sparse"]) <= noise["sparse"][0] < noise["dense"]
     took = {line["method"]: line["ratio"] for line in by["time"]}
     assert took["dense, streets"] == took["dense, noise"] == 1
-    assert len(took) == 5
+    assert len(took) == 6
     left = np.mean(streets["sparse"])
     assert by["floor"][0]["products_ms"] == pytest.approx(1e3 * left / 100, abs=0.02)
 

@@ -14,7 +14,7 @@ from fiancee_jax.exits import MultiExit
 
 
 class Golden(NamedTuple):
-    """Parameters of both networks, and GMACs of the backbone's convolutions for one picture."""
+    """Parameters of both networks, and GMACs of the backbone for one picture."""
 
     classes: int  # of its data set, which need not be there; 0 for families without
     generator: int
@@ -49,7 +49,7 @@ def counted(name):
         GOLDENS[name].classes,
         cost.parameters(variables["backbone"]["params"]),
         cost.parameters(judge["params"]),
-        cost.gmacs(lambda v, i: model.full(v, i)[0], variables, inputs, only="conv"),
+        cost.gmacs(lambda v, i: model.full(v, i)[0], variables, inputs),
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fiancee_jax.config import Exit, Guides, PredictorPhase
 from fiancee_jax.exits import MultiExit
-from fiancee_jax.models import patterns
+from fiancee_jax.models import patterns, winograd
 from fiancee_jax.models.layers import initialise
 from fiancee_jax.models.oasis import Oasis
 from fiancee_jax.models.spade import Spade
@@ -160,3 +160,40 @@ def test_derivatives_and_vmap_are_those_of_the_dense_path():
 
 def test_costs_are_counted_dense():
     assert multi(sparse=True).gmacs == multi().gmacs
+
+
+@pytest.mark.parametrize("labels", [street(), noise()], ids=["street", "noise"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_transformed_kernels_change_no_picture(monkeypatch, labels, number):
+    monkeypatch.setattr(winograd, "LEAST", 1)
+    model, given = multi(sparse=True), inputs(labels)
+    made = model.prepared(variables())
+    stage = made["backbone"][winograd.COLLECTION]["stages_2"]["block"]
+    assert set(stage["norm_0"]) == {"shared", "gamma_beta"}
+    assert stage["conv_0"]["kernel"].shape == (4, 4, 16, 8)
+    sparse = picture(model, made, given, number)
+    dense = picture(multi(), variables(), given, number)
+    np.testing.assert_allclose(logits(sparse), logits(dense), atol=2e-5)
+    text = picture.lower(model, made, given, number).as_text()
+    assert text.count("stablehlo.convolution") < 3  # those of odd sizes or of few channels
+
+
+def test_transformed_kernels_can_be_differentiated(monkeypatch):
+    monkeypatch.setattr(winograd, "LEAST", 1)
+    model, given = multi(sparse=True), inputs(street(1))
+    made = model.prepared(variables())
+
+    @functools.partial(jax.jit, static_argnames="model")
+    @functools.partial(jax.grad, argnums=2)
+    def gradient(model, variables, z):
+        return jnp.mean(model.picture(variables, {**given, "z": z}, 2) ** 2)
+
+    found = gradient(model, made, given["z"])
+    expected = gradient(multi(), variables(), given["z"])
+    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_kernels_are_transformed_only_for_the_sparse_path_in_float32():
+    for options in ({}, {"sparse": True, "dtype": "bfloat16"}):
+        assert multi(**options).prepared(variables()) is variables()
+    assert multi(sparse=True).prepared(variables())["backbone"] is variables()["backbone"]  # thin

@@ -25,7 +25,7 @@ class Spade(nn.Module):
         """Normalises x and modulates it by the map `seg` of the same height and width."""
         n = batch_norm(x, train, affine=False, name="norm")
         if isinstance(seg, LabelMap):
-            return modulation(self.variables["params"], seg, lambda g, b: n * (1 + g) + b)
+            return modulation(self.variables, seg, lambda g, b: n * (1 + g) + b)
         a = nn.relu(Conv(self.hidden, name="shared")(seg))
         gamma, beta = jnp.split(Conv(2 * x.shape[-1], parts=2, name="gamma_beta")(a), 2, axis=-1)
         return n * (1 + gamma) + beta

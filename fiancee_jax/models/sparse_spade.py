@@ -7,6 +7,7 @@ distinct 5x5 pattern then adds nine of these products, and every pixel looks its
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from fiancee_jax.models import winograd
 from fiancee_jax.models.layers import PyTree, convolve
 from fiancee_jax.models.patterns import Patterns, chunk, shifted
 
@@ -56,22 +58,22 @@ class _Layer(NamedTuple):
         return jax.nn.relu(_add([_take(self.table, r) for r in rows], self.hidden_bias))
 
 
-def modulation(params: PyTree, seg: LabelMap, apply: Apply) -> Float[Array, "b h w c"]:
+def modulation(variables: PyTree, seg: LabelMap, apply: Apply) -> Float[Array, "b h w c"]:
     """``apply(gamma, beta)`` of a SPADE layer.
 
     Args:
-        params: of `spade.Spade`.
+        variables: of `spade.Spade`; with a transformed kernel of gamma and beta, or without.
         seg: the map.
         apply: elementwise; it is called where gamma and beta are looked up, so that neither is ever
             written out.
     """
-    layer = _layer(params, seg)
+    layer = _layer(variables["params"], seg)
+    transform = variables.get(winograd.COLLECTION, {}).get("gamma_beta", {}).get("kernel")
+    dense = functools.partial(_by_pixel, layer, seg, apply, transform)
     if seg.patterns is None:
-        return _by_pixel(layer, seg, apply)
+        return dense()
     return jax.lax.cond(
-        seg.patterns.usable,
-        lambda: _by_pattern(layer, seg, apply),
-        lambda: _by_pixel(layer, seg, apply),
+        seg.patterns.usable, functools.partial(_by_pattern, layer, seg, apply), dense
     )
 
 
@@ -87,14 +89,17 @@ def _layer(params: PyTree, seg: LabelMap) -> _Layer:
     return _Layer(table, shared["bias"], kernel, last["bias"])
 
 
-def _by_pixel(layer: _Layer, seg: LabelMap, apply: Apply) -> Array:
+def _by_pixel(layer: _Layer, seg: LabelMap, apply: Apply, transform: Array | None) -> Array:
     """Look-ups instead of the label convolution, then the gamma/beta convolution itself."""
     sample = jnp.arange(len(seg.labels)).reshape(-1, 1, 1)
     around = enumerate(shifted(seg.labels, 1, seg.num_classes))
     hidden = layer.hidden([(sample * 9 + t) * (seg.num_classes + 1) + x for t, x in around])
-    kernel = layer.kernel.reshape(3, 3, *layer.kernel.shape[1:])
-    gamma, beta = jnp.split(convolve(hidden, kernel, layer.bias), 2, axis=-1)
-    return apply(gamma, beta)
+    if transform is not None and winograd.suits(hidden):
+        found = winograd.convolve(hidden, transform, layer.bias)
+    else:
+        kernel = layer.kernel.reshape(3, 3, *layer.kernel.shape[1:])
+        found = convolve(hidden, kernel, layer.bias)
+    return apply(*jnp.split(found, 2, axis=-1))
 
 
 def _by_pattern(layer: _Layer, seg: LabelMap, apply: Apply) -> Array:

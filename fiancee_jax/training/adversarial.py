@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from fiancee_jax import losses
@@ -37,7 +38,18 @@ def draw_latents(model: MultiExit, phase: BackbonePhase, batch: Batch, key: Arra
     """z ~ N(0, 1); or the pictures' own latents, where the pixel loss asks for them."""
     if phase.own_latent > 0:
         return jnp.asarray(batch.latent)
-    return jax.random.normal(key, (batch_size(batch), model.family.latent_dim))
+    return random_latents(model, batch, key)
+
+
+def random_latents(model: MultiExit, batch: Batch, key: Array) -> Array:
+    """z ~ N(0, 1), [batch, latent_dim], on the devices that have the batch's rows.
+
+    Those of the mesh that is set (`jax.set_mesh`); without one wherever the compiler likes. A
+    family without inputs depends on nothing but z: left alone, every device would make all of it.
+    """
+    z = jax.random.normal(key, (batch_size(batch), model.family.latent_dim))
+    axes = jax.sharding.get_abstract_mesh().axis_names
+    return jax.lax.with_sharding_constraint(z, P("data")) if "data" in axes else z
 
 
 def generate(

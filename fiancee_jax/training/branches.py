@@ -22,7 +22,7 @@ from fiancee_jax.models.layers import initialise, power_iteration
 from fiancee_jax.models.staged import Inputs
 from fiancee_jax.routing import menu
 from fiancee_jax.training import backbone, measure, preview
-from fiancee_jax.training.adversarial import batch_size, discriminate, discriminator_terms
+from fiancee_jax.training.adversarial import discriminate, discriminator_terms, random_latents
 from fiancee_jax.training.log import Metrics, mean
 from fiancee_jax.training.loop import State, fit
 from fiancee_jax.training.workspace import Workspace
@@ -77,8 +77,7 @@ def train_step(
 ) -> tuple[State, Metrics]:
     """One update of the chosen branches; the trunk runs once, without gradients."""
     k_z, k_exits, k_mix = jax.random.split(key, 3)
-    z = jax.random.normal(k_z, (batch_size(batch), model.family.latent_dim))
-    inputs = {**batch.inputs, "z": z}
+    inputs = {**batch.inputs, "z": random_latents(model, batch, k_z)}
     target, taps = model.full(frozen, inputs)
     context = (inputs, taps, model.guide(frozen, inputs, taps), target)
     chosen = choose(k_exits, len(model.exits), phase.exits_per_step)
@@ -87,8 +86,10 @@ def train_step(
     pictures = []
     new = {"branches": dict(state["branches"]), "opt": dict(state["opt"])}
     for i, exit in enumerate(model.exits):
-        update = functools.partial(_update, model, phase, exit, context, net, critic)
         branch, opt = state["branches"][exit.name], state["opt"][exit.name]
+        # One branch after the other: the next waits, so that no two hold their activations at once.
+        context, new = jax.lax.optimization_barrier((context, new))
+        update = functools.partial(_update, model, phase, exit, context, net, critic)
         if phase.exits_per_step:
             skip = functools.partial(_skip, target)
             results = jax.lax.cond(chosen[i], update, skip, branch, opt)

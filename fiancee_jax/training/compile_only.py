@@ -66,9 +66,10 @@ def steps(config: Config, phases: Sequence[str], topology: Topology) -> Iterator
 def _compiled(config: Config, phase: str, topology: Topology) -> Program:
     settings = getattr(config, phase)
     step, args = STEPS[phase](config, topology)
-    flops = ahead_of_time.counted(step, topology, *args)
     per_chip = settings.batch_size // topology.chips
-    return ahead_of_time.program(described(phase, settings), per_chip, flops, step, *args)
+    with jax.set_mesh(topology.mesh):  # as training does
+        flops = ahead_of_time.counted(step, topology, *args)
+        return ahead_of_time.program(described(phase, settings), per_chip, flops, step, *args)
 
 
 def described(phase: str, settings: Any) -> str:

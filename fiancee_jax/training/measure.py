@@ -14,6 +14,7 @@ from fiancee_jax import losses
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models import lpips
 from fiancee_jax.models.staged import Inputs
+from fiancee_jax.training.adversarial import random_latents
 from fiancee_jax.training.workspace import Workspace, host
 
 
@@ -47,7 +48,7 @@ def records(
     total = -(-count // batch_size)
     work.log.begin(f"{phase} (measuring exits)", 0, total)
     for i, batch in enumerate(work.draw("predictor", count, batch_size, phase)):
-        z = jax.random.normal(work.key(phase, i), (batch_size, work.model.family.latent_dim))
+        z = random_latents(work.model, batch, work.key(phase, i))
         inputs = {**batch.inputs, "z": z}
         row: Any = (*distances(work.model, variables, inputs, net), *view(work.model, inputs))
         columns.append(host(row))

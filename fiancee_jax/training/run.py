@@ -6,6 +6,8 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
+import jax
+
 from fiancee_jax import checkpoint
 from fiancee_jax.config import (
     PHASES,
@@ -73,8 +75,9 @@ def train(
     write_config(config, workdir)
     work = Workspace(config, workdir, store, log, sources)
     try:
-        for phase in chosen:
-            _run_phase(work, phase)
+        with jax.set_mesh(work.mesh):
+            for phase in chosen:
+                _run_phase(work, phase)
     finally:
         log.close()
         store.close()
