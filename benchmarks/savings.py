@@ -26,7 +26,6 @@ from fiancee_jax.exits import MultiExit
 from fiancee_jax.inference import load
 from fiancee_jax.rendering import render_exit
 
-
 PATHS = ("dense", "sparse")
 
 
