@@ -31,7 +31,9 @@ format: $(VENV)/.installed-test
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.routing --only even worst
-	$(BIN)/python -m benchmarks.growth --what bank
+	$(BIN)/python -m benchmarks.growth --what batch bank
+	$(BIN)/python -m benchmarks.devices
+	$(BIN)/python -m benchmarks.phases --steps 9
 
 $(STAMP): requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed; $(PYTHON) is {v.major}.{v.minor}. Try: make PYTHON=python3.12 $(MAKECMDGOALS)")'

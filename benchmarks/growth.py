@@ -49,7 +49,7 @@ class Options:
 
     config: str = "camvid"
     what: tuple[What, ...] = ("resolution", "batch", "bank")
-    largest: int = 512
+    largest: int = 1024
     repeats: int = 5
     data: pathlib.Path | None = None
 

@@ -25,6 +25,7 @@ def cost(
     size: tuple[int, int] | None = None,
     topology: str | None = None,
     precision: Precision = "bfloat16",
+    sparse: bool = False,
     per_chip: tuple[int, ...] = (1, 8),
     phases: tuple[Literal["backbone", "branches"], ...] = ("backbone", "branches"),
 ) -> None:
@@ -36,6 +37,7 @@ def cost(
         topology: TPU chips, v5e:2x2 say, that need not be there: compiles every exit and the
             training steps for them instead, and prints what each asks of a chip. Takes minutes.
         precision: of the exits compiled for a topology; the steps have their config's.
+        sparse: their path that computes each distinct label pattern once.
         per_chip: pictures of each of its chips in one call of an exit.
         phases: whose training steps are compiled for it; none if nothing follows.
     """
@@ -49,10 +51,12 @@ def cost(
 
     chips = accelerators.describe(topology)
     whole = dataclasses.replace(load_config(config), model=model.family)
+    model = dataclasses.replace(model, sparse=sparse)
     steps = compile_only.steps(whole, phases, chips) if phases else None
     for count in per_chip:
         exits = ahead_of_time.exits(model, chips, count, precision)
-        ahead_of_time.show(f"Exits in {precision}", chips, exits)
+        path = "Label-sparse exits" if sparse else "Exits"
+        ahead_of_time.show(f"{path} in {precision}", chips, exits)
     if steps:
         ahead_of_time.show("Training steps", chips, steps)
 

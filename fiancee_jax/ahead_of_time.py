@@ -6,6 +6,7 @@ Nothing is run, so nothing here is a measurement. All figures are those of one c
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -84,7 +85,8 @@ def exits(
     """The programs of exits 1..n, one after the other: pictures from inputs and variables.
 
     Args:
-        model: networks; their weights are not needed.
+        model: networks; their weights are not needed. If they are `sparse` there are no FLOPs to
+            tell: those depend on the label maps.
         topology: what to compile for. Variables lie on every chip, the batch is split.
         per_chip: pictures of each chip.
         precision: of the computation.
@@ -92,14 +94,11 @@ def exits(
     model = dataclasses.replace(model, dtype=precision)
     inputs = topology.split(model.family.abstract_inputs(per_chip * topology.chips))
     for number, exit in enumerate((*model.exits, None), start=1):
-
-        def picture(variables: Variables, inputs: Any, number: int = number) -> Any:
-            return model.picture(variables, inputs, number)
-
+        picture = jax.jit(topology.each(functools.partial(model.picture, number=number)))
         name = exit.name if exit else "backbone"
         variables = topology.replicated(exit_shapes(model, exit))
-        flops = 2e9 * model.gmacs[number - 1] * per_chip
-        yield program(name, per_chip, flops, jax.jit(picture), variables, inputs)
+        flops = None if model.sparse else 2e9 * model.gmacs[number - 1] * per_chip
+        yield program(name, per_chip, flops, picture, variables, inputs)
 
 
 def exit_shapes(model: MultiExit, exit: Exit | None) -> Variables:

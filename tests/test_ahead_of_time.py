@@ -1,5 +1,6 @@
 """Programs compiled and not run: CPU devices stand in for the chips; one test asks libtpu."""
 
+import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -46,6 +47,14 @@ def test_exits_of_a_label_map_model(four, tiny):
     weights = sizes(ahead_of_time.exit_shapes(tiny, None))
     inputs = sizes(tiny.family.abstract_inputs(2))
     assert found[-1].arguments == pytest.approx(weights + inputs, rel=0.02)
+
+
+def test_the_label_sparse_path_has_loops_and_no_count(four, tiny):
+    sparse = dataclasses.replace(tiny, sparse=True, exits=())
+    (found,) = ahead_of_time.exits(sparse, four, 1, "bfloat16")
+    assert (found.flops, found.compiler_flops, found.refused) == (None, None, "")
+    assert found.loops > 0
+    assert found.collectives == {}  # every chip finds the patterns of its own label maps
 
 
 def test_a_matrix_product_by_hand(four):
