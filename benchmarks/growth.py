@@ -81,7 +81,8 @@ def _render(
     model, variables = untrained.networks(options.config, size=size)
     model = dataclasses.replace(model, sparse=True)
     variables = model.prepared(variables)
-    inputs = untrained.inputs_of(options.config, model, count, options.data)
+    tiles = 2 if max(model.family.size) <= 512 else 4
+    inputs = untrained.inputs_of(options.config, model, count, options.data, tiles)
     numbers = {"full": model.num_exits, "exit 1": 1}
     methods = {
         f"{k}, {name}": functools.partial(render_exit, model, variables, inputs, n)

@@ -19,7 +19,7 @@ LABELS = "train/labels"  # below the root of a folder data set
 
 
 def mosaics(
-    root: pathlib.Path, count: int, size: tuple[int, int], seed: int = 0
+    root: pathlib.Path, count: int, size: tuple[int, int], seed: int = 0, tiles: int = 2
 ) -> Int[np.ndarray, "n h w"]:
     """2x2 mosaics of unresampled training maps cut to size.
 
@@ -30,15 +30,16 @@ def mosaics(
         count: n, mosaics.
         size: (height, width) of each, pixels.
         seed: of the choice of maps and crops.
+        tiles: crops along a side, more than 2 for sizes that two maps do not fill.
 
     Returns:
         Class ids as int32, as they are in the files.
 
     Raises:
-        UserError: there are no four maps, or one is smaller than a crop.
+        UserError: there are no four maps (tiles x tiles), or one is smaller than a crop.
     """
-    files, rng = _files(root), np.random.default_rng(seed)
-    return np.stack([_mosaic(files, size, rng) for _ in range(count)])
+    files, rng = _files(root, tiles**2), np.random.default_rng(seed)
+    return np.stack([_mosaic(files, size, rng, tiles) for _ in range(count)])
 
 
 def noise(classes: int, size: tuple[int, int], seed: int = 0) -> Int[np.ndarray, "1 h w"]:
@@ -46,25 +47,26 @@ def noise(classes: int, size: tuple[int, int], seed: int = 0) -> Int[np.ndarray,
     return np.random.default_rng(seed).integers(0, classes, (1, *size), dtype=np.int32)
 
 
-def _files(root: pathlib.Path) -> list[pathlib.Path]:
+def _files(root: pathlib.Path, least: int) -> list[pathlib.Path]:
     folder = root.expanduser() / LABELS
     files = images_in(folder, (".png",)) if folder.is_dir() else []
-    if len(files) < 4:
+    if len(files) < least:
         found = f"{len(files)} label maps in {folder}" if folder.is_dir() else f"no folder {folder}"
         raise UserError(
-            f"Found {found}; expected four or more *.png there. Give the folder data set that has "
-            f"them with --data: it holds {LABELS}/NAME.png and classes.json."
+            f"Found {found}; expected {least} or more *.png there. Give the folder data set that "
+            f"has them with --data: it holds {LABELS}/NAME.png and classes.json."
         )
     return files
 
 
 def _mosaic(
-    files: list[pathlib.Path], size: tuple[int, int], rng: np.random.Generator
+    files: list[pathlib.Path], size: tuple[int, int], rng: np.random.Generator, tiles: int
 ) -> Int[np.ndarray, "h w"]:
-    half = (-(-size[0] // 2), -(-size[1] // 2))
-    chosen = rng.choice(len(files), 4, replace=False)
-    a, b, c, d = (_crop(files[i], half, rng) for i in chosen)
-    return np.block([[a, b], [c, d]])[: size[0], : size[1]]
+    part = (-(-size[0] // tiles), -(-size[1] // tiles))
+    chosen = rng.choice(len(files), tiles**2, replace=False)
+    crops = [_crop(files[i], part, rng) for i in chosen]
+    rows = [crops[start : start + tiles] for start in range(0, len(crops), tiles)]
+    return np.block(rows)[: size[0], : size[1]]
 
 
 def _crop(

@@ -43,7 +43,9 @@ def networks(
     return model, jax.device_put(variables)
 
 
-def inputs_of(name: str, model: MultiExit, batch: int, data: pathlib.Path | None) -> Inputs:
+def inputs_of(
+    name: str, model: MultiExit, batch: int, data: pathlib.Path | None, tiles: int = 2
+) -> Inputs:
     """Label maps at the model's size, and z's.
 
     Args:
@@ -51,12 +53,13 @@ def inputs_of(name: str, model: MultiExit, batch: int, data: pathlib.Path | None
         model: its networks.
         batch: how many.
         data: folder data set of street maps for mosaics (`street_maps.mosaics`).
+        tiles: of a mosaic along a side.
 
     Raises:
         UserError: the folder is absent.
     """
     if data is not None:
-        return with_latents(model, street_maps.mosaics(data, batch, model.family.size))
+        return with_latents(model, street_maps.mosaics(data, batch, model.family.size, tiles=tiles))
     source = load_config(name).data.open("report", model.family.size)
     return with_latents(model, np.stack([source[i]["labels"] for i in range(batch)]))
 

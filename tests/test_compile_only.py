@@ -8,7 +8,7 @@ from tiny import tiny_config
 
 import fiancee_jax as fj
 from fiancee_jax.accelerators import CHIPS, Topology
-from fiancee_jax.config import BackbonePhase, BranchesPhase
+from fiancee_jax.config import BackbonePhase, BranchesPhase, Exit
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.training import compile_only
 from fiancee_jax.training.arguments import parse
@@ -47,6 +47,13 @@ def test_a_branches_step(two):
     assert found.name == "branches step, float32"
     assert found.collectives["all-reduce"].count > 0
     assert found.flops is not None
+
+
+def test_branches_are_updated_one_after_the_other(two):
+    # else a compiler may hold the activations of all of them at once
+    several = dataclasses.replace(config(), exits=(Exit(1, 0.5), Exit(2, 0.5), Exit(1, 0.25)))
+    step, args = compile_only.branches_step(several, two)
+    assert step.lower(*args).as_text().count("optimization_barrier") == 3
 
 
 def test_shapes_of_the_states_match_the_training_ones(two):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fiancee_jax.models import patterns
+from fiancee_jax.models.oasis import Oasis
 
 CLASSES = 5
 
@@ -99,3 +100,11 @@ def test_capacities_are_whole_chunks_and_fewer_than_pixels(shape):
     step = patterns.chunk(np.prod(shape))
     assert five % step == three % step == 0
     assert 0 < three <= five < np.prod(shape) + step
+
+
+def test_a_larger_map_that_shows_more_has_as_much_room_for_each_pixel():
+    family = Oasis(size=(1024, 1024), classes=("a", "b"), blocks=5)
+    condition = jax.eval_shape(family.sparse_condition, family.abstract_inputs(1))
+    shares = [p.parts.shape[1] / np.prod(p.index.shape) for p in condition.patterns]
+    np.testing.assert_allclose(shares, [0.75, 0.75, 0.6875, 0.34375, 0.1709], rtol=1e-3)
+    assert patterns.capacities(1, 32, 32)[0] >= 0.7 * 32 * 32  # few pixels, all of them borders

@@ -41,6 +41,15 @@ def test_quarters_are_crops_of_four_maps(root: pathlib.Path) -> None:
             assert (windows == quarter).all((2, 3)).any()
 
 
+def test_more_tiles_for_larger_pictures(root: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="expected 9 or more"):
+        street_maps.mosaics(root, 1, (21, 30), tiles=3)
+    for number in range(6, 9):
+        source = root / street_maps.LABELS / "0.png"
+        Image.open(source).save(source.with_name(f"{number}.png"))
+    assert street_maps.mosaics(root, 1, (21, 30), tiles=3).shape == (1, 21, 30)
+
+
 def test_seeds_differ_and_repeat(root: pathlib.Path) -> None:
     first, again, other = (street_maps.mosaics(root, 4, SIZE, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)

@@ -71,7 +71,8 @@ def test_it_can_be_differentiated():
 
 def test_only_kernels_that_pay_are_transformed():
     large, thin, point = layer(256, 128), layer(256, 8), {"kernel": np.ones((1, 1, 256, 256))}
-    params = {"a": {"wide": large, "thin": thin}, "b": {"point": point, "thin": thin}}
+    product = {"kernel": np.ones((3, 3))}  # of a dense layer
+    params = {"a": {"wide": large, "thin": thin}, "b": {"point": point, "product": product}}
     found = winograd.kernels(params)
     assert jax.tree.map(jnp.shape, found) == {"a": {"wide": {"kernel": (4, 4, 256, 128)}}}
     assert not winograd.pays(128, 128)

@@ -139,7 +139,9 @@ class Oasis(StagedGenerator):
     def sparse_condition(self, inputs: Inputs) -> Condition:
         """The same with the distinct label patterns of every map (see `sparse_spade`)."""
         condition = self.condition(inputs)
-        found = tuple(patterns.find(x, self.num_classes) for x in condition.labels)
+        strides = [self.stage_factor(i) for i in range(1, self.blocks + 1)]
+        levels = zip(condition.labels, strides, strict=True)
+        found = tuple(patterns.find(x, self.num_classes, stride) for x, stride in levels)
         return condition._replace(patterns=found)
 
     def abstract_inputs(self, batch: int) -> Inputs:

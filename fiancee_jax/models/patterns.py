@@ -59,10 +59,14 @@ class Patterns(NamedTuple):
     part_count: Int[Array, ""]
 
 
-def capacities(batch: int, height: int, width: int) -> tuple[int, int]:
-    """Most 5x5 and 3x3 patterns worth having: their number grows with the length of borders."""
+def capacities(batch: int, height: int, width: int, stride: int = 1) -> tuple[int, int]:
+    """Most 5x5 and 3x3 patterns worth having: their number grows with the length of borders.
+
+    A scene of any size has borders of some widths and heights of the map, and a pixel of a larger
+    map that shows more has as many borders around it: room for about twice what street scenes have.
+    """
     pixels = batch * height * width
-    share = min(0.7, 64 / (height * width) ** 0.5)
+    share = min(0.7, max(64 / (height * width) ** 0.5, 0.17 * stride))
     step = chunk(pixels)
     five, three = (math.ceil(x * pixels / step) * step for x in (share, share / 2))
     return five, three
@@ -73,17 +77,18 @@ def chunk(pixels: int) -> int:
     return 2 ** round(math.log2(min(1024, max(64, pixels / 16))))
 
 
-def find(labels: Int[Array, "b h w"], num_classes: int) -> Patterns | None:
+def find(labels: Int[Array, "b h w"], num_classes: int, stride: int = 1) -> Patterns | None:
     """The patterns of label maps; None where a search cannot pay.
 
     Args:
         labels: ids 0..num_classes - 1.
         num_classes: k.
+        stride: pixels of the picture along a side of one of these.
     """
     batch, height, width = labels.shape
     if height * width < SMALLEST:
         return None
-    outer, inner = capacities(*labels.shape)
+    outer, inner = capacities(batch, height, width, stride)
     five = distinct(_words(labels, 2, num_classes), outer)
     three = distinct(_words(labels, 1, num_classes), inner)
     numbers = three.index.reshape(labels.shape)

@@ -46,9 +46,13 @@ def kernels(params: PyTree) -> PyTree:
         if isinstance(child, dict):
             inside = kernels(child)
             found |= {name: inside} if inside else {}
-        elif name == "kernel" and child.shape[:2] == (3, 3) and pays(*child.shape[2:]):
+        elif name == "kernel" and _is_3x3(child.shape) and pays(*child.shape[2:]):
             found[name] = transformed(child)
     return found
+
+
+def _is_3x3(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and shape[:2] == (3, 3)
 
 
 @jax.jit
