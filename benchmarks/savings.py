@@ -5,7 +5,7 @@
 Times every exit alone, dense and label-sparse, and takes the mixes that a router chose in an
 evaluation: each exit's share of the inputs at three thresholds. Both savings are against the full
 generator of the same path, GMACs of the label-sparse one as `fiancee_jax.lossless` counts them on
-the very maps; exits are matched by their order of cost.
+the very maps; exits are matched by their names.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import tyro
 from benchmarks import in_turn, untrained
 from benchmarks.routing import warm
 from fiancee_jax import cli, lossless
+from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.inference import load
 from fiancee_jax.rendering import render_exit
@@ -79,7 +80,7 @@ def main(options: Options) -> None:
         if path == "sparse":
             gmacs = np.array([lossless.gmacs(model, inputs, n).mean() for n in numbers])
         _exits(path, model, gmacs, took, options)
-        for name, mix in _mixes(options, model.num_exits).items():
+        for name, mix in _mixes(options, model).items():
             _mix(path, name, np.asarray(mix), gmacs, took)
 
 
@@ -116,17 +117,28 @@ def _mix(path: str, name: str, mix: np.ndarray, gmacs: np.ndarray, took: np.ndar
     print(json.dumps({**record, **{k: round(float(v), 4) for k, v in figures.items()}}), flush=True)
 
 
-def _mixes(options: Options, exits: int) -> dict[str, list[float]]:
-    """Shares of the exits, cheapest first; a router with fewer exits uses the cheapest of ours."""
+def _mixes(options: Options, model: MultiExit) -> dict[str, list[float]]:
+    """Shares of the exits, cheapest first.
+
+    Raises:
+        UserError: the evaluated model has an exit that this one has not.
+    """
+    names = [*(exit.name for exit in model.exits), "backbone"]
     if options.evaluation is None:
-        return {"even": [1 / exits] * exits}
+        return {"even": [1 / len(names)] * len(names)}
     found = json.loads(options.evaluation.read_text())
+    known = [exit["name"] for exit in found["exits"]]
+    if unknown := set(known) - set(names):
+        raise UserError(
+            f"{options.evaluation} is of a model with the exits {', '.join(sorted(unknown))}, "
+            f"which this one has not: {', '.join(names)}. Give the evaluation of such a model."
+        )
     mixes = {}
     for row in found["rows"]:
         if row["policy"] == "learned" and row["threshold"] is not None:
-            *early, full = row["exits"]
-            padded = [*early, *[0.0] * (exits - 1 - len(early)), full]
-            mixes[f"max_lpips {row['threshold']:g}"] = [x / sum(padded) for x in padded]
+            share = dict(zip(known, row["exits"], strict=True))
+            mix = [share.get(name, 0.0) for name in names]
+            mixes[f"max_lpips {row['threshold']:g}"] = [x / sum(mix) for x in mix]
     return mixes
 
 
