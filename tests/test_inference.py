@@ -14,6 +14,7 @@ from fiancee_jax.choice import Choice
 from fiancee_jax.config import Exit, write_config
 from fiancee_jax.errors import UserError
 from fiancee_jax.inference import Renderer, file_latent, load
+from fiancee_jax.models import winograd
 from fiancee_jax.rendering import render_routed
 from fiancee_jax.routing.dispatch import VMAP_MESSAGE
 
@@ -318,6 +319,16 @@ def test_load_gives_back_the_model(workdir, renderer, inputs, each, monkeypatch)
     jax.tree.map(np.testing.assert_array_equal, loaded.variables, renderer.variables)
     result = loaded(inputs["labels"], z=inputs["z"], exit=1)
     np.testing.assert_allclose(result.images, each[0], atol=1e-6)
+
+
+def test_load_transforms_wide_kernels(workdir, inputs, each, monkeypatch):
+    monkeypatch.setattr(winograd, "LEAST", 1)
+    loaded = load(workdir)
+    networks = [loaded.variables["backbone"], *loaded.variables["branches"].values()]
+    assert all(winograd.COLLECTION in network for network in networks)
+    result = loaded(inputs["labels"], z=inputs["z"], max_lpips=0.05, exact=True)
+    for row, exit in enumerate(np.asarray(result.exits)):
+        np.testing.assert_allclose(result.images[row], each[exit - 1][row], atol=2e-5)
 
 
 def test_load_of_an_unfinished_run(tmp_path, renderer):
