@@ -329,8 +329,8 @@ def load(name: str | pathlib.Path, *, sparse: bool | None = None) -> Renderer:
 
     Args:
         name: a workdir of train.py, or the name of a model in the box; from any directory.
-        sparse: do equal work once, which changes no picture but for rounding (docs/performance.md).
-            None: where that was measured to be faster, on CPU.
+        sparse: do equal work once, and on CPU with fewer products, which changes no picture but for
+            rounding (docs/performance.md). None: where that was measured to be faster, on CPU.
 
     Raises:
         UserError: there is no such model, or its backbone has not been trained.
