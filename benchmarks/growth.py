@@ -81,7 +81,7 @@ def _render(
     model, variables = untrained.networks(options.config, size=size)
     model = dataclasses.replace(model, sparse=True)
     variables = model.prepared(variables)
-    tiles = 2 if max(model.family.size) <= 512 else 4
+    tiles = 2 if max(model.family.size) <= 512 else 4  # two maps of CamVid fill no more
     inputs = untrained.inputs_of(options.config, model, count, options.data, tiles)
     numbers = {"full": model.num_exits, "exit 1": 1}
     methods = {

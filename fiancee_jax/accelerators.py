@@ -11,7 +11,6 @@ import importlib.util
 import math
 import os
 import re
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -105,11 +104,6 @@ class Topology:
     def split(self, tree: Any) -> Any:
         """Shapes of arrays that are split over the chips along their first axis."""
         return _placed(tree, NamedSharding(self.mesh, P("data")))
-
-    def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function(shared, batch)` done by every chip on its part of the batch."""
-        options: Any = {"mesh": self.mesh, "in_specs": (P(), P("data")), "out_specs": P("data")}
-        return jax.shard_map(function, **options, check_vma=False)
 
 
 def describe(name: str) -> Topology:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
+from jax.sharding import PartitionSpec as P
 
 from fiancee_jax import cli
 from fiancee_jax import cost as costs
@@ -21,6 +22,7 @@ from fiancee_jax.collectives import Traffic, traffic
 from fiancee_jax.config import Exit, Precision
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.report import figures
+from fiancee_jax.routing.dealing import AXIS, on_each
 
 GIB = 2**30
 
@@ -94,7 +96,8 @@ def exits(
     model = dataclasses.replace(model, dtype=precision)
     inputs = topology.split(model.family.abstract_inputs(per_chip * topology.chips))
     for number, exit in enumerate((*model.exits, None), start=1):
-        picture = jax.jit(topology.each(functools.partial(model.picture, number=number)))
+        picture = functools.partial(model.picture, number=number)
+        picture = jax.jit(on_each(picture, topology.mesh, (P(), P(AXIS))))
         name = exit.name if exit else "backbone"
         variables = topology.replicated(exit_shapes(model, exit))
         flops = None if model.sparse else 2e9 * model.gmacs[number - 1] * per_chip

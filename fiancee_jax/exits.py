@@ -94,9 +94,11 @@ class MultiExit:
         if not (self.sparse and self.dtype == "float32" and jax.default_backend() == "cpu"):
             return variables
         branches = variables.get("branches", {})
-        found = {"backbone": _transformed(variables["backbone"])}
+        found = {"backbone": _with_transforms(variables["backbone"])}
         if branches:
-            found["branches"] = {name: _transformed(branch) for name, branch in branches.items()}
+            found["branches"] = {
+                name: _with_transforms(branch) for name, branch in branches.items()
+            }
         return {**variables, **found}
 
     def condition(self, inputs: Inputs) -> PyTree:
@@ -256,7 +258,7 @@ class MultiExit:
         return tuple(self.exit_gmacs(e) for e in (*self.exits, None))
 
 
-def _transformed(network: PyTree) -> PyTree:
+def _with_transforms(network: PyTree) -> PyTree:
     kernels = winograd.kernels(network["params"])
     return {**network, winograd.COLLECTION: kernels} if kernels else network
 

@@ -94,12 +94,9 @@ def _by_pixel(layer: _Layer, seg: LabelMap, apply: Apply, transform: Array | Non
     sample = jnp.arange(len(seg.labels)).reshape(-1, 1, 1)
     around = enumerate(shifted(seg.labels, 1, seg.num_classes))
     hidden = layer.hidden([(sample * 9 + t) * (seg.num_classes + 1) + x for t, x in around])
-    if transform is not None and winograd.suits(hidden):
-        found = winograd.convolve(hidden, transform, layer.bias)
-    else:
-        kernel = layer.kernel.reshape(3, 3, *layer.kernel.shape[1:])
-        found = convolve(hidden, kernel, layer.bias)
-    return apply(*jnp.split(found, 2, axis=-1))
+    kernel = layer.kernel.reshape(3, 3, *layer.kernel.shape[1:])
+    gamma, beta = jnp.split(convolve(hidden, kernel, layer.bias, transform), 2, axis=-1)
+    return apply(gamma, beta)
 
 
 def _by_pattern(layer: _Layer, seg: LabelMap, apply: Apply) -> Array:

@@ -116,7 +116,7 @@ def dispatch_sharded(
         return run_rows(runs, inputs, rows[0], row_exits[0])
 
     specs = (P(), P(), P(AXIS), P(AXIS))
-    pictures = _map(on_one, mesh, specs)(variables, inputs, own_rows, own_exits)
+    pictures = on_each(on_one, mesh, specs)(variables, inputs, own_rows, own_exits)
     pictures = pictures.reshape(-1, *pictures.shape[2:])
     found = pictures[places[slots // size] * size + slots % size]
     return _everywhere(found, mesh), row_exits[slots // size] + 1
@@ -134,13 +134,16 @@ def split_evenly(function: Path, mesh: Mesh | None) -> Path:
         batch = jax.tree.leaves(inputs)[0].shape[0]
         index = jnp.minimum(jnp.arange(-(-batch // mesh.size) * mesh.size), batch - 1)
         filled = jax.tree.map(lambda x: x[index], inputs)
-        result = _map(function, mesh, (P(), P(AXIS)))(variables, filled)
+        result = on_each(function, mesh, (P(), P(AXIS)))(variables, filled)
         return _everywhere(result[:batch], mesh)
 
     return split
 
 
-def _map(function: Callable[..., Array], mesh: Mesh, specs: tuple[P, ...]) -> Callable[..., Array]:
+def on_each(
+    function: Callable[..., Array], mesh: Mesh, specs: tuple[P, ...]
+) -> Callable[..., Array]:
+    """`function` done by every device on its part of what `specs` split; results stay there."""
     # check_vma would refuse a switch whose idle branch is the same on all devices.
     return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
 
