@@ -46,6 +46,8 @@ class Guides:
         form: what a guide is. ``palette``: the colours of the picture's parts (OASIS: classes) in
             the nearest entries, painted. ``patch``: pictures of the nearest trunk cells, stitched
             and concatenated. ``image``: the nearest entry's whole picture, reduced, concatenated.
+            ``own``: likewise of the frames that come with each input (a bank for each source, for
+            families that have such: `StagedGenerator.own_frames`).
             ``random``: a palette of entries drawn without regard to the input (the control of the
             same bank). ``zeros``: zeros concatenated (the control of equal cost). ``learnt``: a
             palette that the branch computes from the family's vector (OASIS: z) itself (the control
@@ -65,7 +67,9 @@ class Guides:
         cell: pixels along one side of the reduced picture kept for each cell (form ``patch``).
     """
 
-    form: Literal["palette", "patch", "image", "random", "zeros", "learnt", "none"] = "palette"
+    form: Literal["palette", "patch", "image", "own", "random", "zeros", "learnt", "none"] = (
+        "palette"
+    )
     size: int = 512
     population: Literal["random", "kmeans", "kcenter", "balanced"] = "random"
     neighbours: int = 8
@@ -93,8 +97,12 @@ class BackbonePhase:
             get going within tens of steps instead of hundreds.
         ema_decay: decay of the averaged generator weights, which are the model.
         recollect: batches from which batch statistics of the averaged weights are taken.
-        own_latent: weight of L1 + LPIPS-alex to the real picture when z is the picture's own
+        weight_decay: of the generator's and the discriminator's Adam (AdamW), times the rate.
+        own_latent: weight of L1 + LPIPS to the real picture when z is the picture's own
             latent. Not part of OASIS; only for data that knows its latents (procedural).
+        reconstruction: weight of L1 + LPIPS to the target, for a family whose inputs say all about
+            it (a source and a driver).
+        perceptual_net: the network of that LPIPS.
         precision: of the networks' computation. Parameters, their average, optimiser, statistics,
             spectral norm and losses are float32 in any case; so is the finished model.
         accumulate: micro-batches into which a batch is split, one after the other, for one update
@@ -115,7 +123,10 @@ class BackbonePhase:
     init_gain: float = 0.02
     ema_decay: float = 0.9999
     recollect: int = 16
+    weight_decay: float = 0.0
     own_latent: float = 0.0
+    reconstruction: float = 0.0
+    perceptual_net: Literal["alex", "vgg"] = "alex"
     precision: Precision = "float32"
     accumulate: int = 1
     remat: bool = False

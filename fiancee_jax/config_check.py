@@ -96,6 +96,12 @@ def _check_guides(guides: Guides, model: Any, first_tap: int) -> None:
         )
     if guides.hidden < 0:
         raise UserError(f"guides.hidden is {guides.hidden}; it must be 0 (linear) or more.")
+    if guides.form == "own" and "own" not in model.input_names:
+        raise UserError(
+            "guides.form is 'own', but no frames come with the inputs of this model. For a source "
+            "and a driver set model.own and data.own to the same number of frames, 4 say; or take "
+            "another form."
+        )
     if guides.form != "patch":
         return
     if guides.population != "random":

@@ -106,6 +106,21 @@ class MultiExit:
         prepare = self.family.sparse_condition if self.sparse else self.family.condition
         return jax.tree.map(lambda x: _cast(x, self.dtype), prepare(inputs))
 
+    def encode(self, variables: Variables, inputs: Inputs) -> Inputs:
+        """The inputs with what all exits share beside them, for a family that `encodes`.
+
+        Other families' are what they were. Here and below inputs may have been encoded already.
+        """
+        if not self.family.encodes:
+            return inputs
+        condition = self.condition(inputs)
+        found: Any = self.backbone().apply(variables["backbone"], condition, method="encode")
+        return {**found, **inputs}
+
+    def view(self, variables: Variables, inputs: Inputs) -> tuple[Array, Array]:
+        """What the predictor sees of the inputs."""
+        return self.family.view(self.encode(variables, inputs))
+
     def full(
         self, variables: Variables, inputs: Inputs, condition: PyTree = None
     ) -> tuple[Float[Array, "b h w 3"], Taps]:
@@ -126,7 +141,7 @@ class MultiExit:
         return self.backbone().apply(variables["backbone"], condition, last, method="trunk")  # pyright: ignore[reportReturnType]
 
     def guide(self, variables: Variables, inputs: Inputs, taps: Taps) -> Guide:
-        """What the bank gives for these inputs."""
+        """What the bank gives for these inputs, which have been encoded."""
         with jax.named_scope("retrieval"):  # a name for `cost.by_scope`
             bank = variables.get("bank", {})
             return guides.retrieve(self.guides, self.family, bank, inputs, taps)
@@ -154,6 +169,7 @@ class MultiExit:
         return _transformed_as(reference, path)(variables, inputs)
 
     def _picture(self, variables: Variables, inputs: Inputs, number: int) -> Array:
+        inputs = self.encode(variables, inputs)
         condition = self.condition(inputs)
         if number == self.num_exits:
             return self.full(variables, inputs, condition)[0]
@@ -165,6 +181,7 @@ class MultiExit:
 
     def pictures(self, variables: Variables, inputs: Inputs) -> list[Float[Array, "b h w 3"]]:
         """The pictures of all exits, the backbone's last; the trunk is computed once."""
+        inputs = self.encode(variables, inputs)
         condition = self.condition(inputs)
         full, taps = self.full(variables, inputs, condition)
         guide = self.guide(variables, inputs, taps)
@@ -176,10 +193,9 @@ class MultiExit:
 
     def predict(self, variables: Variables, inputs: Inputs) -> Float[Array, "b n"]:
         """Predicted LPIPS-alex of every exit to the backbone, [b, n]; the last column is 0."""
+        seen = self.view(variables, inputs)
         with jax.named_scope("predictor"):
-            distances: Any = self.predictor_net().apply(
-                variables["predictor"], *self.family.view(inputs)
-            )
+            distances: Any = self.predictor_net().apply(variables["predictor"], *seen)
         return jnp.pad(distances, ((0, 0), (0, 1)))
 
     # --- shapes and cost, nothing is run --------------------------------------------------
@@ -191,7 +207,7 @@ class MultiExit:
 
     def branch_shapes(self, exit: Exit) -> PyTree:
         """Shapes of one branch's variables: params and batch_stats."""
-        variables, inputs = self._abstract
+        variables, inputs = self._encoded
         taps = jax.eval_shape(lambda v, i: self.trunk(v, i, exit.tap), variables, inputs)
         guide = jax.eval_shape(self.guide, variables, inputs, taps)
         condition = jax.eval_shape(self.family.condition, inputs)
@@ -201,8 +217,12 @@ class MultiExit:
     @functools.cached_property
     def predictor_shapes(self) -> PyTree:
         """Shapes of the predictor's variables: params."""
-        view = jax.eval_shape(self.family.view, self._abstract[1])
-        return jax.eval_shape(self.predictor_net().init, jax.random.key(0), *view)
+        return jax.eval_shape(self.predictor_net().init, jax.random.key(0), *self.view_shapes)
+
+    @property
+    def view_shapes(self) -> tuple[Any, Any]:
+        """Shapes of what the predictor sees of one input."""
+        return jax.eval_shape(self.family.view, self._encoded[1])
 
     @property
     def bank_shapes(self) -> PyTree:
@@ -216,8 +236,16 @@ class MultiExit:
         backbone = {k: v for k, v in self.backbone_shapes.items() if k != "spectral"}
         variables = {"backbone": backbone}
         taps = jax.eval_shape(lambda v, i: self.full(v, i)[1], variables, inputs)
-        variables["bank"] = guides.abstract_bank(self.guides, self.family, taps)
+        encoded = jax.eval_shape(self.encode, variables, inputs)
+        length = jax.eval_shape(self.family.view, encoded)[1].shape[1]
+        variables["bank"] = guides.abstract_bank(self.guides, self.family, taps, length)
         return variables, inputs
+
+    @functools.cached_property
+    def _encoded(self) -> tuple[Variables, Inputs]:
+        """As `_abstract`, with what all exits share among the inputs."""
+        variables, inputs = self._abstract
+        return variables, jax.eval_shape(self.encode, variables, inputs)
 
     def exit_gmacs(self, exit: Exit | None) -> float:
         """GMACs of one picture by this exit: trunk, retrieval, branch; None is the backbone."""
@@ -243,14 +271,29 @@ class MultiExit:
     @functools.cached_property
     def predictor_macs(self) -> Mapping[str, int]:
         """What `predictor_gmacs` sums, in MACs, by scope of the program."""
-        predictor = {"predictor": self.predictor_shapes}
-        return cost.by_scope(self.predict, predictor, self._abstract[1])
+        variables, inputs = self._encoded
+        predictor = {**variables, "predictor": self.predictor_shapes}
+        return cost.by_scope(self.predict, predictor, inputs)
 
     def retrieval_gmacs(self) -> float:
         """GMACs of one retrieval, already part of `exit_gmacs`."""
-        variables, inputs = self._abstract
+        variables, inputs = self._encoded
         taps = jax.eval_shape(lambda v, i: self.full(v, i)[1], variables, inputs)
         return cost.gmacs(self.guide, variables, inputs, taps)
+
+    def encoding_gmacs(self) -> tuple[float, float]:
+        """GMACs of what all exits share, part of `exit_gmacs`: once, and for every picture.
+
+        The first is that of the inputs that stay (`kept_names`), the second of all that follows.
+        Both are 0 for a family that does not encode.
+        """
+        if not self.family.encodes:
+            return 0.0, 0.0
+        variables, inputs = self._abstract
+        kept = {name: inputs[name] for name in self.family.kept_names}
+        whole = cost.gmacs(self.encode, variables, inputs)
+        once = cost.gmacs(self.encode, variables, kept) if kept else 0.0
+        return once, whole - once
 
     @functools.cached_property
     def gmacs(self) -> tuple[float, ...]:

@@ -59,6 +59,8 @@ def retrieve(
     if guides.form == "image":
         index = nearest(bank["keys"], _project(bank, family.view(inputs)[1]), 1)[:, 0]
         return Guide(features=bank["images"][index])
+    if guides.form == "own":
+        return Guide(features=_own(family, inputs))
     if guides.form == "patch":
         tap = taps[guides.patch_stage]
         if guides.key != "trunk":
@@ -88,6 +90,17 @@ def _anywhere(vector: Float[Array, "b d"], entries: int, k: int) -> Int[Array, "
     words = jnp.sum(bits * jnp.asarray(odd.astype(np.uint32))[None], axis=1, dtype=jnp.uint32)
     keys = jax.vmap(lambda word: jax.random.fold_in(jax.random.key(0), word))(words)
     return jax.vmap(lambda key: jax.random.randint(key, (k,), 0, entries))(keys)
+
+
+def _own(family: StagedGenerator, inputs: Inputs) -> Float[Array, "b h w 3"]:
+    """The nearest of the frames that came with the input, reduced."""
+    found = family.own_frames(inputs)
+    if found is None:
+        raise ValueError("guides of form 'own' need a family with frames of its own")
+    keys, query, pictures = found
+    index = jnp.argmin(jnp.sum((keys - query[:, None]) ** 2, axis=-1), axis=-1)
+    nearest = jnp.take_along_axis(pictures, index[:, None, None, None, None], axis=1)[:, 0]
+    return average_pool(nearest, IMAGE_FACTOR)
 
 
 def _beside(tap: Float[Array, "b h w c"], vector: Float[Array, "b r"]) -> Float[Array, "b h w d"]:
@@ -213,10 +226,12 @@ def _directions(vector: np.ndarray, colors: np.ndarray, share: np.ndarray) -> np
     return u[:, :rank] * s[:rank]
 
 
-def abstract_bank(guides: Guides, family: StagedGenerator, taps: Taps) -> Bank:
-    """Shapes of a bank of ``guides.size`` entries, for counting costs before it exists."""
+def abstract_bank(guides: Guides, family: StagedGenerator, taps: Taps, length: int) -> Bank:
+    """Shapes of a bank of ``guides.size`` entries, for counting costs before it exists.
+
+    `length` is that of the family's vector.
+    """
     n, (parts, channels) = guides.size, family.palette_shape
-    length = jax.eval_shape(family.view, family.abstract_inputs(1))[1].shape[1]
     rank, (height, width) = min(RANK, length, parts * channels), family.size
     shape = {
         "keys": (n, rank),

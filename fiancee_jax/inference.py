@@ -24,7 +24,7 @@ from fiancee_jax.config import Config, Exit, read_config
 from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models.staged import Inputs
-from fiancee_jax.rendering import predict, render_exit, render_routed, sized
+from fiancee_jax.rendering import encode, predict, render_exit, render_routed, sized
 from fiancee_jax.routing import menu as menus
 from fiancee_jax.routing.calibration import Calibration, Setting
 from fiancee_jax.routing.dealing import mesh_of
@@ -185,6 +185,15 @@ class Renderer:
         return Rendered(images, ran, predicted, table[ran - 1])
 
     # --- on one device or on several; inputs have been checked ----------------------------
+    def encode(self, inputs: Inputs) -> Inputs:
+        """The inputs with what all exits share beside them, for a family that encodes.
+
+        Of those that stay (`StagedGenerator.kept_names`: a source) it can be computed once, given
+        these alone, and be given with the others afterwards, repeated for each of them.
+        """
+        variables, inputs, mesh = self._placed(inputs)
+        return encode(self.model, variables, inputs, mesh)
+
     def predict_checked(self, inputs: Inputs) -> Float[Array, "b n"]:
         """Predicted LPIPS-alex of every exit."""
         variables, inputs, mesh = self._placed(inputs)
@@ -259,7 +268,7 @@ class Renderer:
             batch = len(checked[family.input_names[0]])
         else:
             checked, batch = {}, _count(inputs)
-        return self._placed({**checked, "z": self._latents(batch, key, z)})[1]
+        return self.encode({**checked, "z": self._latents(batch, key, z)})
 
     def _latents(self, batch: int | None, key: Array | None, z: Any) -> Array:
         if z is None and self.model.family.latent_dim == 0 and batch:

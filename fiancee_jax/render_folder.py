@@ -31,6 +31,11 @@ from fiancee_jax.report import MAX_CARDS, ExitLine, Picture, figures, page, shar
 
 MAX_LPIPS = 0.1  # taken when no policy is given
 FEW = 20  # files named in one message
+# inputs of a family -> options of infer.py that give them
+FLAGS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("labels",): ("--labels DIR",),
+    ("source", "driver"): ("--source PICTURE", "--driver DIR"),
+}
 
 
 # --- what is asked for --------------------------------------------------------------------------
@@ -273,25 +278,30 @@ def _compiling(job: Job, size: Size) -> str:
 def check(renderer: Renderer, request: Request) -> None:
     """Raises UserError for options that cannot work with this model."""
     request.check()
-    _check_takes_labels(renderer, request)
+    check_takes(renderer, ("labels",), request.model)
     request.choice.check(renderer.model, renderer.calibration)
-    _check_trained(renderer, request.choice)
+    check_trained(renderer, request.choice)
 
 
-def _check_takes_labels(renderer: Renderer, request: Request) -> None:
+def check_takes(renderer: Renderer, inputs: tuple[str, ...], model: str) -> None:
+    """Raises UserError unless these are the inputs of the model, which the user calls `model`."""
     names = renderer.model.family.input_names
-    if names == ("labels",):
+    if names == inputs:
         return
     takes = f"takes {' and '.join(names)}" if names else "takes nothing but a latent z"
-    inputs = f"{{{', '.join(f'{name!r}: ...' for name in names)}}}" if names else "8"
+    if names in FLAGS:
+        given = " ".join(FLAGS.get(inputs, inputs))
+        raise UserError(f"this model {takes}: give {' '.join(FLAGS[names])} in place of {given}.")
+    known = f"{{{', '.join(f'{name!r}: ...' for name in names)}}}" if names else "8"
     raise UserError(
-        f"this model {takes}, and here only folders of label maps are rendered. Render it from "
-        f"Python: fiancee_jax.load({request.model!r})({inputs}, key=jax.random.key(0), "
-        f"max_lpips={MAX_LPIPS:g})."
+        f"this model {takes}, and here only folders of label maps, and sources with their drivers, "
+        f"are rendered. Render it from Python: fiancee_jax.load({model!r})({known}, "
+        f"key=jax.random.key(0), max_lpips={MAX_LPIPS:g})."
     )
 
 
-def _check_trained(renderer: Renderer, choice: Choice) -> None:
+def check_trained(renderer: Renderer, choice: Choice) -> None:
+    """Raises UserError if the networks that the choice needs have not been trained."""
     if choice.exit is None and not renderer.has_predictor:
         raise UserError(
             "this model has no predictor yet, so it cannot route: train the phase 'predictor', or "

@@ -27,6 +27,20 @@ def render_exit(
     return split_evenly(picture, mesh)(variables, inputs)
 
 
+def encode(
+    model: MultiExit, variables: Variables, inputs: Inputs, mesh: Mesh | None = None
+) -> Inputs:
+    """The inputs with what all exits share beside them: computed once, then predicted from and
+    rendered. Nothing runs for a family that does not encode.
+    """
+    return _encode(model, variables, inputs, mesh) if model.family.encodes else inputs
+
+
+@functools.partial(jax.jit, static_argnames=("model", "mesh"))
+def _encode(model: MultiExit, variables: Variables, inputs: Inputs, mesh: Mesh | None) -> Inputs:
+    return split_evenly(model.encode, mesh)(variables, inputs)
+
+
 @functools.partial(jax.jit, static_argnames=("model", "mesh"))
 def predict(
     model: MultiExit, variables: Variables, inputs: Inputs, mesh: Mesh | None = None

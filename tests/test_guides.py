@@ -283,7 +283,7 @@ def test_patches_are_found_by_their_features_and_the_inputs_vector(key):
 @pytest.mark.parametrize("form", ["zeros", "learnt", "none"])
 def test_controls_have_no_bank(form):
     assert guides.build(Guides(form=form), {}, maps=1) == {}
-    assert guides.abstract_bank(Guides(form=form), FAMILY, {}) == {}
+    assert guides.abstract_bank(Guides(form=form), FAMILY, {}, 8) == {}
 
 
 def test_zeros_have_the_shape_of_pictures_and_no_content():
@@ -322,7 +322,7 @@ def test_abstract_bank_has_the_shapes_of_a_built_one(form, key, classes):
     inputs = {"labels": jnp.zeros((12, 8, 16), jnp.int32), "z": jnp.ones((12, 20))}
     records = guides.summarise(form, family, jnp.ones((12, 8, 16, 3)), inputs, taps)
     built = guides.build(form, records, maps=1)
-    abstract = guides.abstract_bank(form, family, taps)
+    abstract = guides.abstract_bank(form, family, taps, 20)
     assert {k: v.shape for k, v in abstract.items()} == {k: v.shape for k, v in built.items()}
 
 

@@ -8,10 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+import reenact
 from PIL import Image
-from tiny import CLASSES, tiny_renderer, tiny_workdir
+from tiny import CLASSES, tiny_model, tiny_renderer, tiny_workdir
 
 from fiancee_jax import cli, inference
+from fiancee_jax.inference import Renderer
 from fiancee_jax.routing.calibration import Calibration
 
 INFER = pathlib.Path(__file__).resolve().parents[1] / "infer.py"
@@ -54,17 +56,21 @@ def command(infer, loaded, workdir, monkeypatch, tmp_path, capsys):
             "out": tmp_path / "out",
             **options,
         }
-        pairs = [text for k, v in options.items() for text in (f"--{k}", str(v))]
-        status = 0
-        try:
-            cli.run(lambda: infer.main([*pairs, *extra]))
-        except SystemExit as stop:
-            status = stop.code
-        output = capsys.readouterr()
-        assert isinstance(status, int)
-        return status, output.out, output.err
+        pairs = [text for k, v in options.items() if v for text in (f"--{k}", str(v))]
+        return ran(infer, pairs, extra, capsys)
 
     return run
+
+
+def ran(infer, pairs, extra, capsys):
+    status: object = 0
+    try:
+        cli.run(lambda: infer.main([*pairs, *extra]))
+    except SystemExit as stop:
+        status = stop.code
+    output = capsys.readouterr()
+    assert isinstance(status, int)
+    return status, output.out, output.err
 
 
 def save(path, labels):
@@ -220,10 +226,99 @@ def test_missing_model(command):
     assert "README" in message
 
 
-def test_help_says_the_default_policy(command):
+def test_help_says_the_default_policy_and_both_inputs(command):
     status, out, _ = command("--help")
     assert status == 0
-    assert "0.1 is taken" in " ".join(out.split())
+    assert " ".join(out.split()).count("0.1 is taken") == 2
+    for flag in ("--labels", "--source", "--driver", "--hysteresis.hold"):
+        assert flag in out
+
+
+# --- a source and a driver ----------------------------------------------------------------------
+@pytest.fixture
+def film(infer, monkeypatch, tmp_path, capsys):
+    """Runs infer.py on a source and a driver of three frames, with a tiny model of random numbers.
+
+    Returns exit status, stdout and stderr; options that are None are left out.
+    """
+    model = Renderer(reenact.CONFIG, *tiny_model(reenact.CONFIG), menu=[])
+    monkeypatch.setattr(inference, "load", lambda name: model)
+    monkeypatch.setattr(model, "over", lambda devices: model)
+    (tmp_path / "driver").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (4, *reenact.SIZE, 3), np.uint8)
+    for i in range(3):
+        save(tmp_path / "driver" / f"{i}.png", pixels[i])
+    save(tmp_path / "face.png", pixels[3])
+
+    def run(*extra: str, **options: object) -> tuple[int, str, str]:
+        given = {
+            "model": "heads",
+            "source": "face.png",
+            "driver": "driver",
+            "out": "out",
+            **options,
+        }
+        paths = {k: v if k == "model" else tmp_path / str(v) for k, v in given.items() if v}
+        return ran(
+            infer, [text for k, v in paths.items() for text in (f"--{k}", str(v))], extra, capsys
+        )
+
+    return run
+
+
+def test_a_video_says_what_it_wrote(film, tmp_path):
+    status, out, err = film("--exit", "1", "--hysteresis.hold", "3", "--fps", "30")
+    assert (status, err) == (0, "")
+    assert "exit 1\n" in out
+    assert "3 frames in" in out
+    for name in ("manifest.jsonl", "video.webp", "index.html"):
+        assert f"wrote {tmp_path / 'out' / name}" in out
+        assert (tmp_path / "out" / name).is_file()
+    assert [(tmp_path / "out" / f"{i}.png").is_file() for i in range(3)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": "labels"}, "found --driver, --labels, --source; give either --labels DIR"),
+        ({"source": None, "driver": None}, "found no inputs; give either --labels DIR"),
+        ({"source": "nowhere.png"}, "nowhere.png: no such file. Give a source picture"),
+        ({"driver": "nowhere"}, "Found no folder"),
+        ({"driver": "face.png"}, "Found no folder"),
+        ({"out": "driver"}, "the driver's frames would be overwritten"),
+        ({"source": None, "driver": None, "labels": "x"}, "give --source PICTURE --driver DIR in"),
+    ],
+)
+def test_bad_inputs_of_a_video(film, options, message):
+    assert message in refused(film(**options))
+
+
+@pytest.mark.parametrize("missing", ["source", "driver"])
+def test_a_source_goes_with_a_driver(film, missing):
+    status, out, err = film(**{missing: None})
+    assert (status, out) == (2, "")
+    assert f"--{missing}" in err
+
+
+def test_label_models_say_which_inputs_they_take(command, tmp_path):
+    save(tmp_path / "face.png", np.zeros((32, 32), np.uint8))
+    message = refused(command(labels=None, source=tmp_path / "face.png", driver=tmp_path))
+    assert "takes labels: give --labels DIR in place of --source PICTURE --driver DIR" in message
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--budget-gmacs-per-second", "1e-6"], "at 25 frames per second the cheapest exit costs"),
+        (["--budget-gmacs-per-second", "nan"], "it must be a number that is 0 or more"),
+        (["--hysteresis.margin", "2"], "hysteresis.margin is 2"),
+        (["--hysteresis.hold", "0"], "hysteresis.hold is 0"),
+        (["--fps", "0"], "fps is 0"),
+        (["--max-lpips", "nan"], "max_lpips is nan"),
+    ],
+)
+def test_impossible_options_of_a_video(film, extra, message):
+    assert message in refused(film(*extra))
 
 
 @pytest.mark.slow

@@ -182,6 +182,12 @@ def test_a_picture_of_one_colour_is_painted_from_its_summary(family):
 def test_the_predictor_sees_a_grid_of_shares_and_a_vector(family):
     inputs = zeros(family.abstract_inputs(BATCH))
     inputs["z"] = jnp.asarray(RNG.standard_normal(inputs["z"].shape), jnp.float32)
+    if family.encodes:
+        stem, condition = family.stem(), family.condition(inputs)
+        shapes = traced(stem, condition, method="encode")[0]
+        assert set(shapes).isdisjoint(inputs)
+        assert {x.shape[0] for x in shapes.values()} == {BATCH}
+        inputs |= zeros(shapes)
     grid, vector = family.view(inputs)
     assert grid.ndim == 4
     assert vector.ndim == 2
@@ -196,10 +202,11 @@ def test_losses_are_scalars_of_the_discriminators_logits(family):
 
     def losses(fake, real, inputs):
         def discriminate(images):
-            return jnp.zeros(logits.shape) + images.mean()
+            return jax.tree.map(lambda x: jnp.zeros(x.shape) + images.mean(), logits)
 
         terms = family.discriminator_losses(discriminate, fake, real, inputs, KEY)
-        return {"g_adv": family.generator_loss(discriminate, fake, inputs), **terms}
+        more = family.target_losses(discriminate, fake, real, inputs)
+        return {"g_adv": family.generator_loss(discriminate, fake, inputs), **terms, **more}
 
     terms = jax.eval_shape(losses, image, image, family.abstract_inputs(BATCH))
     assert len(terms) >= 2

@@ -7,7 +7,7 @@ latent (light, season, weather, ...) that each picture was painted with.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class Landscapes:
             linear in the latent, which has 8 numbers; with more (see `materials`) it is not, and
             there are 12.
     """
+
+    procedural: ClassVar[bool] = True  # all splits are drawn in the same way
 
     train: int = 4000
     predictor: int = 4000

@@ -26,7 +26,8 @@ def collate(elements: Elements, keys: Sequence[str]) -> Batch:
         keys: which entries are the generator's inputs.
 
     Returns:
-        Batch of NumPy arrays: maps [b, h, w] int32; pictures [b, h, w, 3] float32 in [-1, 1];
+        Batch of NumPy arrays: maps [b, h, w] int32; pictures [b, h, w, 3] (and several of them
+        [b, k, h, w, 3]) float32 in [-1, 1];
         the latent [b, z] float32 or None; the target (``image``) or None.
     """
     first = elements[0]
@@ -39,7 +40,7 @@ def collate(elements: Elements, keys: Sequence[str]) -> Batch:
 
 def _stack(elements: Elements, key: str) -> np.ndarray:
     values = np.stack([element[key] for element in elements])
-    if values.dtype == np.uint8 and values.ndim == 4:
+    if values.dtype == np.uint8 and values.ndim >= 4:
         return values.astype(np.float32) / np.float32(127.5) - np.float32(1)
     return values.astype(np.int32 if values.dtype.kind in "iu" else np.float32)
 

@@ -87,7 +87,9 @@ def resize_image(image: np.ndarray, box: Box, size: Size) -> np.ndarray:
 
 
 def crop_and_resize(array: np.ndarray, box: Box, size: Size) -> np.ndarray:
-    """`resize_image` of a picture [h, w, 3], `resize_labels` of a map [h, w]: [*size, ...]."""
+    """`resize_image` of one picture or several, `resize_labels` of a map: at `size`."""
+    if array.ndim == 4:
+        return np.stack([resize_image(image, box, size) for image in array])
     return (resize_labels if array.ndim == 2 else resize_image)(array, box, size)
 
 
@@ -100,8 +102,8 @@ def augment(
     """Brings an element of a `batch.Source` to `size`: all its pictures and maps in the same way.
 
     Args:
-        element: pictures [h, w, 3] uint8 and maps [h, w] of integers, one or more, all of one
-            size; other entries stay as they are. It is not changed.
+        element: pictures [h, w, 3] or [k, h, w, 3] uint8 and maps [h, w] of integers, one or
+            more, all of one size; other entries stay as they are. It is not changed.
         rng: decides crop and flip; may be None without options.
         size: (height, width) wanted.
         options: None takes the largest centred crop of the aspect of `size`.
@@ -125,21 +127,28 @@ def augment(
         return element
     if not whole:
         planes = {k: crop_and_resize(v, box, size) for k, v in planes.items()}
-    mirror = slice(None, None, -1 if flip else None)
-    return {**element, **{k: v[:, mirror] for k, v in planes.items()}}
+    if flip:
+        planes = {k: np.flip(v, _across(v)) for k, v in planes.items()}
+    return {**element, **planes}
 
 
 def _has_pixels(value: Any) -> bool:
     if not isinstance(value, np.ndarray):
         return False
-    picture = value.dtype == np.uint8 and value.ndim == 3
+    picture = value.dtype == np.uint8 and value.ndim in (3, 4)
     return picture or (value.dtype.kind in "iu" and value.ndim == 2)
 
 
+def _across(plane: np.ndarray) -> int:
+    """The axis of columns: the second, but of several pictures the third."""
+    return 2 if plane.ndim == 4 else 1
+
+
 def _common_size(element: dict[str, Any], planes: dict[str, np.ndarray]) -> Size:
-    sizes = {plane.shape[:2] for plane in planes.values()}
+    sizes = {plane.shape[_across(plane) - 1 : _across(plane) + 1] for plane in planes.values()}
     if len(sizes) != 1:
-        found = ", ".join(f"{k} {v.shape[1]}x{v.shape[0]}" for k, v in planes.items()) or "none"
+        shapes = {k: v.shape[_across(v) - 1 :] for k, v in planes.items()}
+        found = ", ".join(f"{k} {w}x{h}" for k, (h, w, *_) in shapes.items()) or "none"
         raise UserError(
             f"The pictures and maps of {element.get('name', 'an element')} must be of one size; "
             f"found {found}. Let the data set cut them to the same place."

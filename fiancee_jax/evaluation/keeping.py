@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 import fiancee_jax
+from fiancee_jax.data.clips import ClipSource
 from fiancee_jax.data.folders import FolderSource
 from fiancee_jax.evaluation.records import DISTANCES, Judges, Records
 from fiancee_jax.inference import Renderer
@@ -44,10 +45,11 @@ def fingerprint(renderer: Renderer, judges: Judges, data: Any, source: Any, **op
 def _files(source: Any) -> list[list[Any]]:
     """Name, size and time of change (ns) of the files of a folder's split; nothing of others."""
     count = len(source)
-    while not isinstance(source, FolderSource) and hasattr(source, "source"):
+    while not isinstance(source, FolderSource | ClipSource) and hasattr(source, "source"):
         source = source.source
     pairs: Iterable[Any] = source.pairs[:count] if isinstance(source, FolderSource) else ()
-    found = [(path.name, path.stat()) for pair in pairs for path in pair]
+    paths = source.files if isinstance(source, ClipSource) else [p for pair in pairs for p in pair]
+    found = [(path.name, path.stat()) for path in paths]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in found]
 
 

@@ -146,6 +146,7 @@ def _rows(
 ) -> dict[str, np.ndarray]:
     model, variables, count = renderer.model, renderer.variables, len(names)
     inputs = {**batch.inputs, "z": jnp.asarray(latents_of(renderer, names, seed, k))}
+    inputs = rendering.encode(model, variables, inputs)
     pictures = _pictures(model, variables, inputs)
     nets = {"lpips_alex": judges.alex, "lpips_vgg": judges.vgg}
     target = {name: _features(net, pictures[-1]) for name, net in nets.items()}
@@ -154,7 +155,9 @@ def _rows(
     row["ssim"] = _stacked([metrics.ssim(x, pictures[-1]) for x in pictures], count)
     row["psnr"] = _stacked([metrics.psnr(x, pictures[-1]) for x in pictures], count)
     row["predicted"] = _predicted(renderer, inputs)[:count]
-    seen = {key: np.asarray(value)[:count] for key, value in _seen(model, inputs).items()}
+    seen = {
+        key: np.asarray(value)[:count] for key, value in _seen(model, variables, inputs).items()
+    }
     row |= {**seen, "names": np.array(names)}
     if judges.features is not None:
         row["features"] = _stacked([judges.features(x) for x in pictures], count)
@@ -217,8 +220,8 @@ def _compare(nets: Any, target: Any, picture: Any, full: Any) -> dict[str, Any]:
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
-def _seen(model: MultiExit, inputs: Inputs) -> dict[str, Any]:
-    grid, vector = model.family.view(inputs)
+def _seen(model: MultiExit, variables: Variables, inputs: Inputs) -> dict[str, Any]:
+    grid, vector = model.view(variables, inputs)
     down = jnp.abs(grid[:, 1:] - grid[:, :-1]).sum(-1) / 2
     across = jnp.abs(grid[:, :, 1:] - grid[:, :, :-1]).sum(-1) / 2
     count = max(1, int(np.prod(down.shape[1:])) + int(np.prod(across.shape[1:])))

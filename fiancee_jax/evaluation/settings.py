@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fiancee_jax.data import Landscapes
 from fiancee_jax.evaluation.records import Records
 from fiancee_jax.evaluation.ridge import Targets
 from fiancee_jax.evaluation.rows import Subject
@@ -89,8 +88,8 @@ def exchangeable(renderer: Renderer, data: Any, split: str) -> tuple[bool, str]:
         return False, "these inputs are of another folder than the calibration's"
     if split in seen:
         return False, seen[split]
-    if isinstance(data, Landscapes):
-        return True, "scenes of both splits are drawn in the same way"
+    if getattr(data, "procedural", False):
+        return True, "inputs of both splits are drawn in the same way"
     return False, (
         "the two splits are other files, maybe of another place, day or camera, and not one set "
         "dealt at random"

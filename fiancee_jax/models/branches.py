@@ -52,6 +52,10 @@ class Backbone(nn.Module):
         taps = self.trunk(condition, self.family.num_stages, train=train)
         return self.head(taps[self.family.num_stages]), taps
 
+    def encode(self, condition: PyTree) -> dict[str, Array]:
+        """What the stem of a family that `encodes` computes for all exits."""
+        return self.stem.encode(condition)  # pyright: ignore[reportAttributeAccessIssue]
+
     def trunk(self, condition: PyTree, last: int, *, train: bool = False) -> Taps:
         """Features after the stem and the stages 1..last; nothing beyond `last` is computed."""
 

@@ -23,7 +23,8 @@ from fiancee_jax.errors import UserError
 
 PyTree = Any
 Inputs = dict[str, Any]  # what one generator call is given, by name; "z" among it
-Discriminate = Callable[[Array], Array]  # pictures -> logits, with parameters already bound
+Discriminate = Callable[[Array], Any]  # pictures -> logits, with parameters already bound
+RunGenerator = Callable[..., Any]  # (method of the backbone, arguments) -> what it returns
 
 CELLS = 8  # the default palette: the picture's colours on a grid of 8 x 8 cells
 
@@ -40,12 +41,22 @@ class StagedGenerator(abc.ABC):
     Attributes:
         input_names: the entries of a data set's elements that are inputs; a batch of input `name`
             is ``inputs[name]``, samples along its first axis. z is not among them.
+        training_names: entries beside them that training finds among the inputs too, where the
+            data set has them: for `own_losses`.
+        encodes: whether the stem has a method ``encode(condition)``, a dict of arrays by name that
+            are inputs from then on: what all exits share, computed before an exit is chosen, and
+            seen by `view`. The stem itself starts from them where they are there.
+        kept_names: inputs that stay while the others change (a source over the frames of a driver):
+            ``encode`` can be given these alone, and does not do that again afterwards.
         size: (height, width) of the pictures it is trained for, pixels.
         light_fields: fields that shape light stages or guides but not the backbone.
         layer_words: name of a layer's module -> what tables of cost call it; its own if absent.
     """
 
     input_names: ClassVar[tuple[str, ...]] = ()
+    training_names: ClassVar[tuple[str, ...]] = ()
+    kept_names: ClassVar[tuple[str, ...]] = ()
+    encodes: ClassVar[bool] = False
     layer_words: ClassVar[Mapping[str, str]] = {}
     light_fields: ClassVar[tuple[str, ...]] = ()
 
@@ -141,6 +152,16 @@ class StagedGenerator(abc.ABC):
         coarse = palette.reshape(-1, CELLS, CELLS, 3)
         return jax.image.resize(coarse, (len(coarse), *self.picture_size(inputs), 3), "linear")
 
+    def own_frames(
+        self, inputs: Inputs
+    ) -> tuple[Float[Array, "b k d"], Float[Array, "b d"], Float[Array, "b k h w 3"]] | None:
+        """The bank that comes with an input: keys, what to search them by, and pictures.
+
+        For guides of form ``own`` (a source's other frames, by their motion); None: there is none.
+        """
+        del inputs
+        return None
+
     # --- predictor ------------------------------------------------------------------------
     def view(self, inputs: Inputs) -> tuple[Float[Array, "b h w c"], Float[Array, "b d"]]:
         """A coarse grid and a vector: all that the predictor may see, before any stage has run.
@@ -153,7 +174,7 @@ class StagedGenerator(abc.ABC):
     # --- adversary ------------------------------------------------------------------------
     @abc.abstractmethod
     def discriminator(self) -> nn.Module:
-        """Module (picture [b, h, w, 3]) -> logits of any shape, for the two losses below.
+        """Module (picture [b, h, w, 3]) -> logits, an array or a pytree, for the losses below.
 
         It keeps the dtype of the pictures. If it has a field `remat`, that asks it to recompute its
         blocks in the backward pass; without one it is recomputed as a whole.
@@ -170,6 +191,25 @@ class StagedGenerator(abc.ABC):
         self, discriminate: Discriminate, fake: Array, real: Array, inputs: Inputs, key: Array
     ) -> dict[str, Array]:
         """Terms of the discriminator's loss, already weighted: their sum is minimised."""
+
+    def target_losses(
+        self, discriminate: Discriminate, fake: Array, real: Array, inputs: Inputs
+    ) -> dict[str, Array]:
+        """Terms of the generator's loss against the target by the discriminator, weighted."""
+        del discriminate, fake, real, inputs
+        return {}
+
+    def own_losses(self, run: RunGenerator, images: Array, inputs: Inputs) -> dict[str, Array]:
+        """Terms of the generator's loss that ask its networks for more than the picture, weighted.
+
+        Args:
+            run: ``run(method, *arguments)`` calls ``method(backbone, *arguments)`` of the bound
+                `branches.Backbone`, parameters as they are now.
+            images: its pictures of the inputs, with gradients.
+            inputs: those of `training_names` among them, where the data set has them.
+        """
+        del run, images, inputs
+        return {}
 
     # --- host side ------------------------------------------------------------------------
     def with_classes(self, classes: tuple[str, ...]) -> Self:

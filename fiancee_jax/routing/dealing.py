@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ from jaxtyping import Array, Float, Int
 
 from fiancee_jax.routing.dispatch import PyTree, plan_rows, run_rows
 
-Path = Callable[[PyTree, PyTree], Array]  # variables, inputs [m, ...] -> pictures [m, h, w, 3]
+Path = Callable[[PyTree, PyTree], Any]  # variables, inputs [m, ...] -> pictures [m, h, w, 3]
 
 AXIS = "data"
 ROWS_EACH = 8  # rows for each device: fewer cannot be balanced within 5 %
@@ -130,12 +131,12 @@ def split_evenly(function: Path, mesh: Mesh | None) -> Path:
     if mesh is None:
         return function
 
-    def split(variables: PyTree, inputs: PyTree) -> Array:
+    def split(variables: PyTree, inputs: PyTree) -> PyTree:
         batch = jax.tree.leaves(inputs)[0].shape[0]
         index = jnp.minimum(jnp.arange(-(-batch // mesh.size) * mesh.size), batch - 1)
         filled = jax.tree.map(lambda x: x[index], inputs)
         result = on_each(function, mesh, (P(), P(AXIS)))(variables, filled)
-        return _everywhere(result[:batch], mesh)
+        return jax.tree.map(lambda x: _everywhere(x[:batch], mesh), result)
 
     return split
 

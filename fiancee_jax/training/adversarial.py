@@ -71,16 +71,31 @@ def generate(
     return images.astype(jnp.float32), changed.get("batch_stats", {})
 
 
+def own_terms(
+    model: MultiExit, params: PyTree, spectral: PyTree, images: Array, inputs: Any
+) -> tuple[Array, Terms]:
+    """The sum of the family's `own_losses`, and these."""
+    net, variables = model.backbone(), {"params": params, "spectral": spectral}
+
+    def run(method: Any, *args: Any) -> Any:
+        cast = jax.tree.map(lambda x: jnp.asarray(x, model.dtype), args)
+        found = net.apply(variables, *cast, method=method)
+        return jax.tree.map(lambda x: x.astype(jnp.float32), found)
+
+    terms = model.family.own_losses(run, images, inputs)
+    return sum(terms.values(), jnp.float32(0)), terms
+
+
 def discriminate(model: MultiExit, params: PyTree, spectral: list[PyTree]) -> Discriminate:
-    """pictures -> float32 logits; call k uses the k-th spectral state, or the only one."""
+    """Pictures -> float32 logits; call k uses the k-th spectral state, or the only one."""
     states = iter(spectral)
     apply = discriminator_apply(model)
     fixed = spectral[0] if len(spectral) == 1 else None
 
-    def logits(images: Array) -> Array:
+    def logits(images: Array) -> Any:
         state = fixed if fixed is not None else next(states)
         found = apply({"params": params, "spectral": state}, images.astype(model.dtype))
-        return found.astype(jnp.float32)
+        return jax.tree.map(lambda x: x.astype(jnp.float32), found)
 
     return logits
 
@@ -117,11 +132,14 @@ def generator_terms(
 ) -> tuple[Array, Terms]:
     """The generator's loss and its terms."""
     terms = {"g_adv": model.family.generator_loss(logits, fake, batch.inputs)}
-    if phase.own_latent > 0:
+    weight = phase.own_latent + phase.reconstruction
+    if weight > 0:
         pixels = jnp.mean(losses.l1(fake, batch.target)) + jnp.mean(  # pyright: ignore[reportArgumentType]
             lpips.distance(net, fake, batch.target)  # pyright: ignore[reportArgumentType]
         )
-        terms["g_own_latent"] = phase.own_latent * pixels
+        terms["g_target"] = weight * pixels
+    if batch.target is not None:
+        terms |= model.family.target_losses(logits, fake, batch.target, batch.inputs)
     return sum(terms.values(), jnp.float32(0)), terms
 
 

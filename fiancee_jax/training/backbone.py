@@ -1,4 +1,4 @@
-"""Phase 1: the backbone and its discriminator, by the losses of OASIS."""
+"""Phase 1: the backbone and its discriminator, by the losses of the family."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from fiancee_jax.training.adversarial import (
     generate,
     generator_terms,
     iterations,
+    own_terms,
     with_latents,
 )
 from fiancee_jax.training.averaged import averaged, converged
@@ -34,9 +35,10 @@ from fiancee_jax.training.workspace import Workspace
 
 # --- state --------------------------------------------------------------------------------------
 def optimizer(phase: Any, lr: float, b1: float, b2: float) -> optax.GradientTransformation:
-    """Adam with a constant rate, or one that falls to 0 along a cosine."""
+    """Adam with a constant rate, or one that falls to 0 along a cosine; AdamW if weights decay."""
     rate = optax.cosine_decay_schedule(lr, phase.steps) if phase.schedule == "cosine" else lr
-    return optax.adam(rate, b1=b1, b2=b2)
+    decay = getattr(phase, "weight_decay", 0.0)
+    return optax.adamw(rate, b1, b2, weight_decay=decay) if decay else optax.adam(rate, b1, b2)
 
 
 def optimizers(phase: BackbonePhase) -> tuple[Any, Any]:
@@ -73,7 +75,7 @@ def init_state(model: MultiExit, phase: BackbonePhase, rng: np.random.Generator)
 
 def update_generator(phase: BackbonePhase, state: State, grad: Any) -> State:
     """The state after G's Adam update and a step of the weight average."""
-    step, opt = optimizers(phase)[0].update(grad, state["opt_g"])
+    step, opt = optimizers(phase)[0].update(grad, state["opt_g"], state["params"])
     params = optax.apply_updates(state["params"], step)
     d = phase.ema_decay
     ema = jax.tree.map(lambda a, p: d * a + (1 - d) * p, state["ema"], params)
@@ -82,7 +84,7 @@ def update_generator(phase: BackbonePhase, state: State, grad: Any) -> State:
 
 def update_discriminator(phase: BackbonePhase, state: State, grad: Any) -> State:
     """The state after D's Adam update."""
-    step, opt = optimizers(phase)[1].update(grad, state["opt_d"])
+    step, opt = optimizers(phase)[1].update(grad, state["opt_d"], state["d_params"])
     params = optax.apply_updates(state["d_params"], step)
     return {**state, "d_params": params, "opt_d": opt}
 
@@ -105,7 +107,9 @@ def fused_step(
 
     def gradients(stats: Any, part: Batch) -> Any:
         def forward(params: Any) -> Any:
-            return generate(model, params, stats, spectral, part.inputs)
+            fake, new = generate(model, params, stats, spectral, part.inputs)
+            own, terms = own_terms(model, params, spectral, fake, part.inputs)
+            return (fake, own), (new, terms)
 
         def g_loss(fake: Array) -> Any:
             logits = discriminate(model, state["d_params"], [d_spectral])
@@ -115,10 +119,11 @@ def fused_step(
             logits = discriminate(model, params, [d_spectral])
             return discriminator_terms(model, logits, fake, part, k_mix)
 
-        fake, pull_back, stats = jax.vjp(forward, state["params"], has_aux=True)
+        (fake, _), pull_back, (stats, own) = jax.vjp(forward, state["params"], has_aux=True)
         grad_fake, g_terms = jax.grad(g_loss, has_aux=True)(fake)
         grad_d, d_terms = jax.grad(d_loss, has_aux=True)(state["d_params"])
-        return stats, (pull_back(grad_fake)[0], grad_d, {**g_terms, **d_terms})
+        grad_g = pull_back((grad_fake, jnp.float32(1)))[0]
+        return stats, (grad_g, grad_d, {**g_terms, **own, **d_terms})
 
     batch = with_latents(model, phase, batch, k_z)
     results = accumulate(gradients, state["batch_stats"], batch, phase.accumulate)
@@ -153,7 +158,8 @@ def generator_update(
             fake, new = generate(model, params, stats, spectral, part.inputs)
             logits = discriminate(model, state["d_params"], [d_spectral])
             total, terms = generator_terms(model, phase, logits, fake, part, net)
-            return total, (new, terms)
+            own, more = own_terms(model, params, spectral, fake, part.inputs)
+            return total + own, (new, {**terms, **more})
 
         grad, (new, terms) = jax.grad(loss, has_aux=True)(state["params"])
         return new, (grad, terms)
@@ -197,7 +203,8 @@ def run(work: Workspace) -> None:
     phase, model = work.config.backbone, work.model
     state = jax.device_put(init_state(model, phase, work.rng("backbone")), work.replicated)
     step = make_step(model, phase)
-    net = work.perceptual("alex") if phase.own_latent > 0 else None
+    wanted = phase.own_latent > 0 or phase.reconstruction > 0
+    net = work.perceptual(phase.perceptual_net) if wanted else None
     fit(
         work,
         "backbone",

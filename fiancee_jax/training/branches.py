@@ -77,7 +77,7 @@ def train_step(
 ) -> tuple[State, Metrics]:
     """One update of the chosen branches; the trunk runs once, without gradients."""
     k_z, k_exits, k_mix = jax.random.split(key, 3)
-    inputs = {**batch.inputs, "z": random_latents(model, batch, k_z)}
+    inputs = model.encode(frozen, {**batch.inputs, "z": random_latents(model, batch, k_z)})
     target, taps = model.full(frozen, inputs)
     context = (inputs, taps, model.guide(frozen, inputs, taps), target)
     chosen = choose(k_exits, len(model.exits), phase.exits_per_step)

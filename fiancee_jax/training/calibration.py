@@ -140,6 +140,7 @@ def measure(
     model: MultiExit, variables: Variables, inputs: Inputs, net: lpips.LpipsParams
 ) -> Measured:
     """Predicted and true LPIPS-alex of every early exit to the backbone, both [b, e]."""
+    inputs = rendering.encode(model, variables, inputs)
     predicted = rendering.predict(model, variables, inputs)[:, :-1]
     found = jax.device_get((predicted, distances(model, variables, inputs, net)[0]))
     return found

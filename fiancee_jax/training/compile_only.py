@@ -85,7 +85,8 @@ def backbone_step(config: Config, topology: Topology) -> Placed:
     """The step of phase 1: state, batch, key, LPIPS if it is used."""
     phase, model = config.backbone, MultiExit.of(config)
     state = _backbone_state(model, config)
-    net = _perceptual("alex") if phase.own_latent > 0 else None
+    wanted = phase.own_latent > 0 or phase.reconstruction > 0
+    net = _perceptual(phase.perceptual_net) if wanted else None
     shared = topology.replicated((state, _key(), net))
     batch = topology.split(abstract_batch(model, phase.batch_size))
     return backbone.make_step(model, phase), (shared[0], batch, *shared[1:])

@@ -23,6 +23,7 @@ BATCH = 32
 @functools.partial(jax.jit, static_argnames=("model",))
 def summarise(model: MultiExit, variables: Variables, inputs: Inputs) -> guides.Bank:
     """What the backbone makes of the inputs, as a bank's records."""
+    inputs = model.encode(variables, inputs)
     images, taps = model.full(variables, inputs)
     return guides.summarise(model.guides, model.family, images, inputs, taps)
 

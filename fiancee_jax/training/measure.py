@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fiancee_jax import losses
+from fiancee_jax import losses, rendering
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models import lpips
 from fiancee_jax.models.staged import Inputs
@@ -30,9 +30,9 @@ def distances(
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
-def view(model: MultiExit, inputs: Inputs) -> tuple[Array, Array]:
+def view(model: MultiExit, variables: Variables, inputs: Inputs) -> tuple[Array, Array]:
     """What the predictor sees of the inputs."""
-    return model.family.view(inputs)
+    return model.view(variables, inputs)
 
 
 def records(
@@ -50,7 +50,9 @@ def records(
     for i, batch in enumerate(work.draw("predictor", count, batch_size, phase)):
         z = random_latents(work.model, batch, work.key(phase, i))
         inputs = {**batch.inputs, "z": z}
-        row: Any = (*distances(work.model, variables, inputs, net), *view(work.model, inputs))
+        inputs = rendering.encode(work.model, variables, inputs)
+        seen = view(work.model, variables, inputs)
+        row: Any = (*distances(work.model, variables, inputs, net), *seen)
         columns.append(host(row))
         work.log.advance(i + 1)
     work.log.end()

@@ -31,8 +31,8 @@ def optimizer(phase: PredictorPhase) -> optax.GradientTransformation:
 
 def init_state(model: MultiExit, phase: PredictorPhase, targets: Array, key: Array) -> State:
     """A fresh predictor that starts at the mean of the targets."""
-    inputs = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), model.family.abstract_inputs(1))
-    params: Any = model.predictor_net().init(key, *model.family.view(inputs))["params"]
+    seen = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), model.view_shapes)
+    params: Any = model.predictor_net().init(key, *seen)["params"]
     steps = targets - jnp.pad(targets[:, 1:], ((0, 0), (0, 1)))
     offset = jnp.log(jnp.maximum(steps.mean(0), 1e-5))
     if model.predictor.members == 1:

@@ -84,14 +84,15 @@ class Workspace:
 
     def loader(self, split: str, batch_size: int, phase: str) -> Any:
         """Endless shuffled batches of this host's share; a resumable grain iterator."""
-        hosts = jax.process_count()
+        hosts, source, family = jax.process_count(), self.source(split), self.config.model
+        beside = [name for name in family.training_names if name in source[0]]
         return batches(
-            self.source(split),
+            source,
             size=self.config.model.size,
             batch_size=batch_size // hosts,
             seed=self.config.seed + PHASES.index(phase),
             augment=self.config.augment,
-            keys=self.config.model.input_names,
+            keys=(*family.input_names, *beside),
             shard=(jax.process_index(), hosts),
         )
 

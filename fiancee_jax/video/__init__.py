@@ -1,0 +1,1 @@
+"""A source picture in the motion of a driver: request, batches, frames, page, flicker."""
