@@ -213,6 +213,27 @@ def demo(
     demo(workdir, out)
 
 
+def reenact(
+    model: str,
+    out: pathlib.Path,
+    max_lpips: tuple[float, ...] = (),
+    limit: int = 300,
+    seed: int = 0,
+) -> None:
+    """Measures reenacted heads against the truth, for models of a source and a driver.
+
+    Args:
+        model: a workdir, or the name of a model in the box; its data are rendered heads.
+        out: folder for reenactment.json, reenactment.png and hardness.png.
+        max_lpips: the router's thresholds; those of the predictor's training if left out.
+        limit: measure the first so many pairs of unseen identities only; 0 takes all.
+        seed: of the bootstrap intervals.
+    """
+    from fiancee_jax.evaluation.reenactment_report import reenact
+
+    reenact(model, out, max_lpips, limit, seed)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the verb given on the command line."""
     verbs = {
@@ -224,6 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "demo": demo,
         "evaluate": evaluate,
         "prepare": prepare,
+        "reenact": reenact,
     }
     tyro.extras.subcommand_cli_from_dict(verbs, prog="python -m fiancee_jax", args=arguments)
 

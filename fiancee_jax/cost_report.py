@@ -111,7 +111,7 @@ def _modules(scope: str) -> list[str]:
 
 def _show_exits(model: MultiExit) -> None:
     height, width = model.family.size
-    full, rows = model.gmacs[-1], []
+    full, rows, encoding = model.gmacs[-1], [], model.encoding_gmacs()
     exits = zip((*model.exits, None), model.gmacs, strict=True)
     for number, (exit, gmacs) in enumerate(exits, start=1):
         shapes = model.backbone_shapes if exit is None else model.branch_shapes(exit)
@@ -126,6 +126,20 @@ def _show_exits(model: MultiExit) -> None:
         ("retrieval", model.retrieval_gmacs(), "part of every early exit"),
     ):
         print(f"{name}: {figures(gmacs)} GMACs, {figures(100 * gmacs / full)} % of full, {when}")
+    if sum(encoding):
+        _show_shared(model, encoding)
+
+
+def _show_shared(model: MultiExit, encoding: tuple[float, float]) -> None:
+    """Prints what all exits share, and what each spends beyond that."""
+    shared, full = sum(encoding), model.gmacs[-1]
+    kept = " and ".join(model.family.kept_names)
+    print(
+        f"shared by all exits: {figures(shared)} GMACs, {figures(100 * shared / full)} % of full, "
+        f"{figures(encoding[0])} once for each {kept} and {figures(encoding[1])} for every picture"
+    )
+    shares = [100 * (gmacs - shared) / (full - shared) for gmacs in model.gmacs]
+    print(f"beyond that, of the backbone's: {' / '.join(map(figures, shares))} % by exit")
 
 
 def _show_parts(

@@ -284,8 +284,11 @@ def check(renderer: Renderer, request: Request) -> None:
 
 
 def check_takes(renderer: Renderer, inputs: tuple[str, ...], model: str) -> None:
-    """Raises UserError unless these are the inputs of the model, which the user calls `model`."""
-    names = renderer.model.family.input_names
+    """Raises UserError unless these are the inputs of the model, which the user calls `model`.
+
+    Further frames of a source go with the source: whoever renders it asks for them.
+    """
+    names = tuple(name for name in renderer.model.family.input_names if name != "own")
     if names == inputs:
         return
     takes = f"takes {' and '.join(names)}" if names else "takes nothing but a latent z"

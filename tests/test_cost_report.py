@@ -37,6 +37,16 @@ def test_parts_add_up_to_every_exit(form):
             assert all(parts.values())
 
 
+def test_what_all_exits_share_is_said(capsys):
+    cost_report.show(MultiExit.of(load_config("avatars")))
+    output = capsys.readouterr().out
+    assert "shared by all exits: 0.286 GMACs" in output
+    assert "once for each source" in output
+    assert output.count("beyond that, of the backbone's:") == 1
+    cost_report.show(dcgan())
+    assert "shared by all exits" not in capsys.readouterr().out
+
+
 def test_places_of_an_exit_are_its_trunk_and_its_branch(model):
     exit = next(e for e in model.exits if e.tap == 2)
     assert set(by_place(model.exit_macs(exit), exit.tap)) == {

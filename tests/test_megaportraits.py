@@ -6,16 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_heads import heads_config, heads_renderer
 
 from fiancee_jax.config import Exit, Guides, PredictorPhase
 from fiancee_jax.config_check import check_config
 from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit
+from fiancee_jax.inference import Renderer
 from fiancee_jax.models import megaportraits
 from fiancee_jax.models.layers import initialise
 from fiancee_jax.models.megaportraits import MegaPortraits
 from fiancee_jax.rendering import render_routed
+from fiancee_jax.video.render import Request, render_video
 
 CONFIG = heads_config()
 FAMILY = CONFIG.model
@@ -154,6 +157,55 @@ def test_the_guide_is_the_nearest_frame_of_the_source():
 def test_frames_of_its_own_need_some():
     with pytest.raises(UserError, match=r"model\.own and data\.own"):
         check_config(dataclasses.replace(CONFIG, guides=Guides(form="own")))
+
+
+@pytest.fixture
+def with_frames(tmp_path):
+    """An untrained model with guides of a source's own frames; source, driver and these on disk."""
+    family = dataclasses.replace(FAMILY, own=2)
+    config = dataclasses.replace(CONFIG, model=family, guides=Guides(form="own"))
+    model, rng = MultiExit.of(config), np.random.default_rng(0)
+    branches = {e.name: initialise(model.branch_shapes(e), rng, 1.0) for e in model.exits}
+    backbone = {"params": initialise(model.backbone_shapes, rng, 1.0)["params"]}
+    variables = {"backbone": backbone, "bank": {}, "branches": branches}
+    for name, count in (("source", 1), ("driver", 3), ("own", 4)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            pixels = rng.integers(0, 256, (*SIZE, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    return Renderer(config, model, variables, []), tmp_path
+
+
+def request_of(folder, **options):
+    paths = folder / "source" / "0.png", folder / "driver", folder / "out"
+    return Request("model", *paths, exit="1", batch_size=2, **options)
+
+
+def test_a_video_by_a_model_that_takes_frames_of_the_source(with_frames):
+    renderer, folder = with_frames
+    render_video(renderer, request_of(folder, own=folder / "own"))
+    given = [np.asarray(Image.open(p)) for p in sorted((folder / "own").iterdir())]
+    source, *frames = (
+        np.asarray(Image.open(folder / part)) / np.float32(127.5) - 1
+        for part in ("source/0.png", "driver/0.png", "driver/1.png", "driver/2.png")
+    )
+    own = np.stack([given[0], given[3]]) / np.float32(127.5) - 1  # spread over their order
+    inputs = {"source": source[None], "driver": frames[2][None], "own": own[None]}
+    expected = np.asarray(renderer(inputs, exit=1).images[0])
+    found = np.asarray(Image.open(folder / "out" / "2.png")) / 127.5 - 1
+    np.testing.assert_allclose(found, expected, atol=1.1 / 127.5)
+
+
+def test_frames_of_the_source_are_asked_for(with_frames):
+    renderer, folder = with_frames
+    with pytest.raises(UserError, match="takes a source and more: give --own DIR"):
+        render_video(renderer, request_of(folder))
+    with pytest.raises(UserError, match="found 1 pictures in .*takes 2 further pictures"):
+        render_video(renderer, request_of(folder, own=folder / "source"))
+    plain = Renderer(CONFIG, MultiExit.of(CONFIG), renderer.variables, [])
+    with pytest.raises(UserError, match="takes a source alone: leave out --own"):
+        render_video(plain, request_of(folder, own=folder / "own"))
+    assert not (folder / "out").exists()
 
 
 # --- losses -------------------------------------------------------------------------------------

@@ -22,6 +22,15 @@ def router(subject=SUBJECT, tau=0.1, **changes):
     return Row("learned", "router", replay.threshold(predicted, tau), subject, **options)
 
 
+def test_shares_beyond_what_all_exits_share():
+    subject = dataclasses.replace(SUBJECT, shared_gmacs=2.0)
+    row = Row("exit_2", "exit 2", replay.static(len(subject.records.lpips), 4, 2), subject)
+    found = columns(row)
+    assert found["share_beyond"] == pytest.approx((found["gmacs"] - 2) / (8 - 2))
+    alone = columns(dataclasses.replace(row, subject=SUBJECT))
+    assert alone["share_beyond"] == alone["share"]
+
+
 def test_all_keys_are_documented():
     found = columns(router())
     words = set(re.findall(r"\w+", rows.__doc__ or ""))

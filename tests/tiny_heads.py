@@ -1,10 +1,15 @@
-"""A MegaPortraits so small that a test can afford to train it on rendered heads, all phases."""
+"""A MegaPortraits of rendered heads so small that a test can afford it: filled, or trained."""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
 from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tiny import tiny_model
 
 from fiancee_jax import inference
 from fiancee_jax.config import (
@@ -70,11 +75,21 @@ def heads_config(**changes: Any) -> Config:
     return dataclasses.replace(config, **changes)
 
 
-def heads_workdir(folder: pathlib.Path, **changes: Any) -> pathlib.Path:
-    """Trains `heads_config` through all phases; the finished workdir."""
-    return train(heads_config(**changes), folder / "tiny_heads")
+def heads_renderer(**changes: Any) -> Renderer:
+    """Untrained, with random numbers in all phases; nothing is compiled."""
+    config = heads_config(**changes)
+    model, variables = tiny_model(config)
+    rng = np.random.default_rng(0)
+    variables = jax.tree_util.tree_map_with_path(lambda p, x: _scaled(rng, p, x), variables)
+    return Renderer(config, model, variables, menu=[])
 
 
-def heads_renderer(folder: pathlib.Path, **changes: Any) -> Renderer:
-    """The same, loaded."""
-    return inference.load(heads_workdir(folder, **changes))
+def _scaled(rng: np.random.Generator, path: Any, leaf: jax.Array) -> jax.Array:
+    """Scales of norms about 1, so that pictures depend on the inputs."""
+    noise = 0.1 * rng.standard_normal(leaf.shape)
+    return jnp.asarray(1 + noise, leaf.dtype) if path[-1].key == "scale" else leaf
+
+
+def trained_renderer(folder: pathlib.Path, **changes: Any) -> Renderer:
+    """Trained through all phases into `folder`, and loaded; takes minutes, nearly all to compile."""
+    return inference.load(train(heads_config(**changes), folder / "tiny_heads"))

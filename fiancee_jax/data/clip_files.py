@@ -207,7 +207,7 @@ def read_size(path: pathlib.Path) -> Size:
             raise UserError(f"{path}: found mode {image.mode}; expected 8 bits per channel")
         try:
             image.verify()
-        except label_files._UNREADABLE as error:
+        except label_files.UNREADABLE as error:
             raise UserError(f"{path}: damaged or cut short ({error}); copy it anew") from None
         return image.height, image.width
 
@@ -222,7 +222,7 @@ def read_frame(path: pathlib.Path) -> np.ndarray:
         UserError: the file is absent, damaged or too large.
     """
     with label_files.open_image(path) as image:
-        label_files._decoded(image, path)
+        label_files.decoded(image, path)
         if image.has_transparency_data:
             return over_ground(np.asarray(image.convert("RGBA")))
         return np.array(image.convert("RGB"))

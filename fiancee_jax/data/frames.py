@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import ImageOps
 
 from fiancee_jax.data import labels as label_files
@@ -45,6 +46,7 @@ class Clip:
         frames: of the driver, in order.
         size: the model's.
         note: what was cut off, in words; "" if nothing was.
+        own: further pictures of the source's identity, [k, h, w, 3] uint8; None without.
     """
 
     path: pathlib.Path
@@ -52,6 +54,7 @@ class Clip:
     frames: tuple[Frame, ...]
     size: Size
     note: str = ""
+    own: np.ndarray | None = None
 
     def read(self, index: int) -> np.ndarray:
         """Frame `index`, [h, w, 3] uint8, of the model's size."""
@@ -88,6 +91,29 @@ def read_clip(source: str | os.PathLike[str], driver: str | os.PathLike[str], si
     return Clip(path, fitted, frames, size, _note(shape, found, size))
 
 
+def read_own(
+    folder: str | os.PathLike[str], count: int, size: Size
+) -> UInt8[np.ndarray, "k h w 3"]:
+    """Further pictures of a source: `count` of those in a folder, spread over their order.
+
+    Raises:
+        UserError: no such folder, fewer pictures, or one that is damaged or of another aspect.
+    """
+    path = pathlib.Path(folder).expanduser()
+    files = label_files.images_in(path, SUFFIXES) if path.is_dir() else []
+    if len(files) < count:
+        raise UserError(
+            f"found {len(files)} pictures in {path}; this model takes {count} further pictures of "
+            "the source's identity: give --own a folder with as many, PNG, JPEG or WebP."
+        )
+    files = sorted(files, key=lambda p: (natural(p.stem), p.name))
+    chosen = [files[i] for i in np.linspace(0, len(files) - 1, count).astype(int)]
+    pictures = label_files.in_threads(read_picture, chosen)
+    for file, picture in zip(chosen, pictures, strict=True):
+        _check_aspect(f"the picture {file}", (picture.shape[0], picture.shape[1]), size)
+    return np.stack([fit(picture, size) for picture in pictures])
+
+
 # --- pictures -----------------------------------------------------------------------------------
 def read_picture(path: pathlib.Path) -> np.ndarray:
     """Decodes a picture, upright whichever way the camera was held.
@@ -101,7 +127,7 @@ def read_picture(path: pathlib.Path) -> np.ndarray:
     with label_files.open_image(path) as image:
         if image.mode[0] in "IF":
             raise UserError(f"{path}: found mode {image.mode}; expected 8 bits per channel")
-        label_files._decoded(image, path)
+        label_files.decoded(image, path)
         upright = ImageOps.exif_transpose(image)
         if upright.has_transparency_data:
             return over_ground(np.asarray(upright.convert("RGBA")))

@@ -27,7 +27,7 @@ MAX_LINES = 20  # of a list of problems
 LABEL_HINT = (
     "A label map is an 8-bit PNG with one channel (greyscale or palette), pixel = class id."
 )
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error)
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -127,7 +127,7 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
                 f"{path}: found an image of mode {image.mode} (stored as {stored}); expected an "
                 "index image, 8 bits and one channel (mode L or P)"
             )
-        return _decoded(image, path)
+        return decoded(image, path)
 
 
 def _stored_mode(image: Image.Image) -> str:
@@ -149,7 +149,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     with open_image(path) as image:
         if image.mode[0] in "IF":
             raise UserError(f"{path}: found mode {image.mode}; expected 8 bits per channel")
-        _decoded(image, path)
+        decoded(image, path)
         through = image.convert("RGBA") if "transparency" in image.info else image
         return np.asarray(through.convert("RGB"))
 
@@ -162,7 +162,7 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         raise UserError(f"{path}: no such file") from None
     except _BOMB:
         raise UserError(_too_large(path)) from None
-    except _UNREADABLE:
+    except UNREADABLE:
         raise UserError(f"{path}: not an image, or damaged; expected a readable file") from None
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
         image.close()
@@ -176,10 +176,11 @@ def _too_large(path: str | os.PathLike[str]) -> str:
     )
 
 
-def _decoded(image: Image.Image, path: str | os.PathLike[str]) -> np.ndarray:
+def decoded(image: Image.Image, path: str | os.PathLike[str]) -> np.ndarray:
+    """The pixels of an opened image; raises UserError where the file is damaged or cut short."""
     try:
         image.load()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: damaged or cut short ({error}); copy it anew") from None
     return np.array(image)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +49,7 @@ def _mean(values: Any) -> str:
 
 COLUMNS = (
     Column("Of full", "share", percent, "gmacs", lambda x: f"{figures(x)} GMACs"),
+    Column("Beyond shared", "share_beyond", percent),
     Column(
         "LPIPS-alex", "lpips_alex_mean", figures, "lpips_vgg_mean", lambda x: f"vgg {figures(x)}"
     ),
@@ -95,14 +96,22 @@ def cell(row: Mapping[str, Any], column: Column, notes: Footnotes) -> Cell:
     return Cell(column.form(value), "" if below is None else column.below_form(below))
 
 
-def groups(rows: Iterable[Mapping[str, Any]], notes: Footnotes) -> list[dict[str, Any]]:
+def columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """The columns that say something: shares beyond what exits share only if they share any."""
+    shared = any(row["share_beyond"] != row["share"] for row in rows)
+    return [column for column in COLUMNS if shared or column.key != "share_beyond"]
+
+
+def groups(
+    rows: Iterable[Mapping[str, Any]], shown: Sequence[Column], notes: Footnotes
+) -> list[dict[str, Any]]:
     """The rows of one threshold under the titles of `GROUPS`, in the order of these."""
     found: dict[str, list[dict[str, Any]]] = {group: [] for group in GROUPS}
     for row in rows:
         line = {
             "label": row["label"],
             "setting": row["setting"],
-            "cells": [cell(row, column, notes) for column in COLUMNS],
+            "cells": [cell(row, column, notes) for column in shown],
             "main": row["policy"] == "learned",
         }
         found[group_of(row)].append(line)

@@ -61,7 +61,7 @@ def numbers(found: Found) -> dict[str, Any]:
         "tiles": _tiles(found, limit),
         "palette": charts.PALETTE,
         "curves": _curves(found),
-        "columns": cells.COLUMNS,
+        "columns": cells.columns(found["rows"]),
         "thresholds": [_threshold(found, x, notes, x == limit) for x in found["max_lpips"]],
         "notes": notes.reasons,
         "gaps": _gaps(found),
@@ -117,7 +117,7 @@ def _threshold(found: Found, limit: float, notes: cells.Footnotes, shown: bool) 
     return {
         "limit": limit,
         "open": shown,
-        "groups": cells.groups(rows, notes),
+        "groups": cells.groups(rows, cells.columns(found["rows"]), notes),
         "histograms": cells.histograms(rows),
     }
 

@@ -1,16 +1,16 @@
-"""Which poses, expressions and identities are hard to reenact, and does the router spend more there?
+"""Which poses, expressions and identities are hard to reenact; does the router spend more there?
 
-Keys of ``hardness`` in ``reenactment.json``, for each kind of reenactment:
+Keys of ``hardness`` in ``reenactment.json``:
 
     features        names of what is known of a pair, see `features`
-    exits           for each exit 1..n (the backbone last): exit, and rank, Spearman's correlation by
-                    feature of its LPIPS-alex {"to_backbone" (null for the backbone itself),
-                    "to_truth"}; null where one of them is constant
+    exits           for each exit 1..n (the backbone last): exit, and rank, Spearman's correlation
+                    by feature of its LPIPS-alex {"to_backbone" (of the backbone null), "to_truth"};
+                    null where one of them is constant
     routers         for each threshold: max_lpips, and rank, of the GMACs that the router spends
     yaw, hair, glasses
-                    the pairs in groups: by |yaw| of the driver in degrees ("0-15", "15-30", "30-45",
-                    ">45"), by the source's hair style, and by whether the source wears glasses; a
-                    group of none is left out:
+                    the pairs in groups: by |yaw| of the driver in degrees ("0-15", "15-30",
+                    "30-45", ">45"), by the source's hair style, and by whether the source wears
+                    glasses; a group of none is left out:
         name, count what the group is, and its pairs
         to_backbone, to_truth
                     mean LPIPS-alex by exit 1..n
@@ -20,6 +20,7 @@ Keys of ``hardness`` in ``reenactment.json``, for each kind of reenactment:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -128,7 +129,7 @@ def grouped(found: Measured, who: Sequence[Identity]) -> dict[str, Groups]:
     """Which pairs are in which group, [m] of bool each; groups of none are left out."""
     yaw = np.digitize(np.degrees(np.abs(found["motion"][:, 0])), YAW_EDGES)
     edges = (0.0, *YAW_EDGES)
-    spans = [f"{a:g}-{b:g}" for a, b in zip(edges, edges[1:], strict=False)] + [f">{edges[-1]:g}"]
+    spans = [f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)] + [f">{edges[-1]:g}"]
     style = np.array([hair_style(x.hair) for x in who])
     worn = np.array([wears_glasses(x) for x in who])
     made = {

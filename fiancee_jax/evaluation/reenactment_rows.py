@@ -11,8 +11,8 @@ Keys of a row in ``reenactment.json``; MEAN is {"mean", "interval"}, a mean over
     saved               {"model", "frame", "decoder"}: share of the backbone's GMACs that is saved:
                         of all, of what a frame of a video costs (the source encoded before), of the
                         decoder (P and all that follows); null for copy
-    truth, truth_masked {"lpips_alex", "lpips_vgg", "l1", "psnr", "ssim"}: MEAN, to the ground truth,
-                        see `reenactment`; of psnr the mean of decibels
+    truth, truth_masked {"lpips_alex", "lpips_vgg", "l1", "psnr", "ssim"}: MEAN, to the ground
+                        truth, see `reenactment`; of psnr the mean of decibels
     above_backbone      MEAN of the LPIPS-alex to the truth less the backbone's of the same pair
     lpips_to_backbone   MEAN
     identity            MEAN cosine to the truth (the identity network)

@@ -7,6 +7,8 @@ Keys of a row in ``evaluation.json``; a column without a value is null and `why_
     threshold              max_lpips that violations are counted against
     setting                what the policy itself was set to, in words
     gmacs, share           mean GMACs per picture, predictor and retrieval included; of full
+    share_beyond           the same without what all exits share (`StagedGenerator.encodes`): of a
+                           decoder, say; equal to share where nothing is shared
     lpips_alex_mean, _p95, _max; lpips_vgg_mean; l1_mean; psnr_mean (dB); ssim_mean
                            of the picture to the backbone's own of the same input and z; psnr_mean
                            is that of the mean squared error (a mean of decibels would only count
@@ -66,6 +68,7 @@ class Subject:
         gmacs: of its exits, without a predictor, [n].
         predictor_gmacs: of its predictor.
         times: milliseconds of its exits.
+        shared_gmacs: of what all exits share, part of `gmacs`.
         void: class id without loss, or None.
         judged: whether networks were to judge the pictures as a set (--judges).
         blocks: of neighbouring frames, by record, [m] (see `config.CalibrationPhase.block`); None
@@ -79,6 +82,7 @@ class Subject:
     void: int | None = None
     blocks: np.ndarray | None = None
     judged: bool = True
+    shared_gmacs: float = 0.0
 
     @property
     def units(self) -> np.ndarray:
@@ -141,10 +145,11 @@ class Row:
         rate = self.violations(max_lpips).mean()
         best = replay.oracle_at_violation(records.lpips, gmacs, max_lpips, float(rate))
         saving = full_gmacs - replay.mean_cost(best, gmacs)
-        times, runs = self.subject.times, self.timed
+        times, runs, shared = self.subject.times, self.timed, self.subject.shared_gmacs
         return {
             "gmacs": mean,
             "share": mean / full_gmacs,
+            "share_beyond": (mean - shared) / (full_gmacs - shared),
             "share_of_oracle_saving": (full_gmacs - mean) / saving if saving > 0 else NO_SAVING,
             "ms_batch1": times.mean(self.taken, batched=False, predictor=runs),
             "ms_batched": times.mean(self.taken, batched=True, predictor=runs),

@@ -11,6 +11,7 @@ import numpy as np
 
 from fiancee_jax import cli, inference
 from fiancee_jax.errors import UserError
+from fiancee_jax.evaluation import cells as tables
 from fiancee_jax.evaluation import document, hardness, page, subjects, words
 from fiancee_jax.evaluation.options import Options
 from fiancee_jax.inference import Renderer
@@ -18,6 +19,7 @@ from fiancee_jax.render_job import write_atomically
 
 SHOWN = (
     ("of full", "share", "{:.1%}"),
+    ("beyond shared", "share_beyond", "{:.1%}"),
     ("LPIPS", "lpips_alex_mean", "{:.4f}"),
     ("p95", "lpips_alex_p95", "{:.3f}"),
     ("above", "violation_rate", "{:.1%}"),
@@ -66,17 +68,19 @@ def plain(tree: Any) -> Any:
 def show(found: dict[str, Any]) -> None:
     """Prints the table of each threshold, why cells are empty, and which rows are not there."""
     why: dict[str, None] = {}  # in the order in which they come up
+    there = {column.key for column in tables.columns(found["rows"])}
+    columns = [column for column in SHOWN if column[1] in there]
     for limit in found["max_lpips"]:
         rows = [row for row in found["rows"] if row["threshold"] == limit]
         cells = [
-            (row["label"], *(_written(row, key, form) for _, key, form in SHOWN)) for row in rows
+            (row["label"], *(_written(row, key, form) for _, key, form in columns)) for row in rows
         ]
-        headers = ("policy", *(head for head, _, _ in SHOWN))
+        headers = ("policy", *(head for head, _, _ in columns))
         cli.print_table(headers, cells, f"max_lpips {limit:g}")
         print()
         why |= dict.fromkeys(
             f"{head} -: {row['why_empty'][key]}"
-            for head, key, _ in SHOWN
+            for head, key, _ in columns
             for row in rows
             if key in row["why_empty"]
         )

@@ -207,7 +207,8 @@ def measured(study: Study, renderer: Renderer, judges: Judges, name: str) -> Sub
     void = getattr(family, "void", None)
     gmacs = np.array(renderer.model.gmacs)
     blocks_ = blocks(found, study.renderer.config.calibration.block)
-    return Subject(found, gmacs, overhead, times, void, blocks_, options.judges)
+    shared = sum(renderer.model.encoding_gmacs())
+    return Subject(found, gmacs, overhead, times, void, blocks_, options.judges, shared)
 
 
 def blocks(found: Records, block: int) -> np.ndarray | None:

@@ -65,7 +65,10 @@ class Job:
     @functools.cached_property
     def _kept(self) -> Inputs:
         """The source and what the model computes of it, repeated for a batch; and z."""
-        kept = self.renderer.encode({"source": _floats([self.clip.source])})
+        given = {"source": _floats([self.clip.source])}
+        if self.clip.own is not None:
+            given["own"] = _floats([self.clip.own])
+        kept = self.renderer.encode(given)
         length = self.renderer.model.family.latent_dim
         z = file_latent(self.seed, self.clip.path.stem, length) if length else np.zeros(0)
         return jax.tree.map(
@@ -139,5 +142,5 @@ class Job:
 
 
 def _floats(pictures: list[np.ndarray]) -> jax.Array:
-    """Pictures [h, w, 3] uint8 as [b, h, w, 3] in [-1, 1]."""
+    """Pictures [..., h, w, 3] uint8 as [b, ..., h, w, 3] in [-1, 1]."""
     return jnp.asarray(np.stack(pictures).astype(np.float32) / np.float32(127.5) - np.float32(1))

@@ -7,16 +7,18 @@ computed, the next is decoded and the one before it is written.
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import os
 import pathlib
 import tempfile
 import time
+from typing import Any
 
 import jax
 import numpy as np
 
 from fiancee_jax import cli, inference
-from fiancee_jax.data.frames import Clip, read_clip
+from fiancee_jax.data.frames import Clip, read_clip, read_own
 from fiancee_jax.errors import UserError
 from fiancee_jax.inference import Renderer
 from fiancee_jax.models import lpips
@@ -50,7 +52,7 @@ def render_video(renderer: Renderer, request: Request) -> Summary:
             compiled or written then.
     """
     check(renderer, request)
-    clip = read_clip(request.source, request.driver, renderer.model.family.size)
+    clip = _read(renderer, request)
     setting = request.choice.guarantee(renderer.calibration)
     policy = _policy(renderer, request, setting)
     job = Job(renderer, clip, policy, seed=request.seed, batch_size=request.batch_size)
@@ -77,6 +79,16 @@ def render_video(renderer: Renderer, request: Request) -> Summary:
     html = _page(summary, request, clip, setting)
     write_atomically(out / "index.html", html.encode(errors="replace"))
     return summary
+
+
+def _read(renderer: Renderer, request: Request) -> Clip:
+    """Source and driver, and what else the model takes of the source."""
+    family: Any = renderer.model.family
+    clip = read_clip(request.source, request.driver, family.size)
+    if "own" not in family.input_names:
+        return clip
+    assert request.own is not None
+    return dataclasses.replace(clip, own=read_own(request.own, family.own, family.size))
 
 
 def _policy(renderer: Renderer, request: Request, setting: Setting | None) -> Policy:
@@ -156,6 +168,12 @@ def check(renderer: Renderer, request: Request) -> None:
     """Raises UserError for options that cannot work with this model."""
     request.check()
     check_takes(renderer, ("source", "driver"), request.model)
+    wants = "own" in renderer.model.family.input_names
+    if wants != (request.own is not None):
+        found = ("leave out --own", "give --own DIR, a folder with further pictures of the source")
+        raise UserError(
+            f"this model takes a source {'and more' if wants else 'alone'}: {found[wants]}."
+        )
     request.choice.check(renderer.model, renderer.calibration)
     check_trained(renderer, request.choice)
     if request.measure_flicker:

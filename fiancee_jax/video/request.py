@@ -24,6 +24,8 @@ class Request:
         driver: folder of the frames whose motion it takes, in the natural order of their names.
         out: folder for NAME.png, manifest.jsonl, video.webp and index.html; made if it is not
             there.
+        own: folder with further pictures of the source's identity, for models that take them
+            (model.own of their config).
         max_lpips: take the cheapest exit whose predicted LPIPS-alex to the backbone's frame is at
             most this (0.1 if no policy is given), and stay there as hysteresis says.
         confidence: with max-lpips: a new frame keeps it with this probability or more, say 0.9, if
@@ -47,6 +49,7 @@ class Request:
     source: pathlib.Path
     driver: pathlib.Path
     out: pathlib.Path
+    own: pathlib.Path | None = None
     max_lpips: float | None = None
     confidence: float | None = None
     risk_delta: float | None = None
