@@ -33,6 +33,80 @@ from fiancee_jax.training.log import Log
 from fiancee_jax.training.workspace import Workspace
 
 
+# --- losses -------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class Demanding(Small):
+    """Asks its own networks for a loss, and its discriminator for one against the target."""
+
+    own: float = 0.0
+    matching: float = 0.0
+
+    def own_losses(self, run, images, inputs):
+        features = run(lambda net, condition: net.stem(condition), inputs)
+        return {"g_own": self.own * (jnp.mean(features**2) + jnp.mean(images))}
+
+    def target_losses(self, discriminate, fake, real, inputs):
+        return {"g_match": self.matching * jnp.mean((discriminate(fake) - discriminate(real)) ** 2)}
+
+
+def demanding(**weights):
+    return dataclasses.replace(PLAIN, family=Demanding(norms=False, **weights))
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("name", ["own", "matching"])
+def test_a_familys_losses_add_their_gradient(step, name):
+    batch, phase = unconditional(), with_phase(step=step)
+    found = [
+        gradient(after_one_step(phase, batch, demanding(**{name: w}))[1]) for w in (0.0, 1.0, 2.0)
+    ]
+    assert np.abs(found[1] - found[0]).max() > 1e-4
+    np.testing.assert_allclose(found[2] - found[0], 2 * (found[1] - found[0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_familys_own_gradient_is_that_of_its_loss(step):
+    batch, phase = unconditional(), with_phase(step=step)
+    model = demanding(own=3.0)
+    before, after, metrics = after_one_step(phase, batch, model)
+    without = after_one_step(phase, batch, demanding())[1]
+    keys = jax.random.split(jax.random.key(3), 2 if step == "fused" else 3)
+    z = adversarial.random_latents(model, batch, keys[0])
+
+    def own(params):
+        images, _ = adversarial.generate(model, params, {}, {}, {"z": z})
+        return adversarial.own_terms(model, params, {}, images, {"z": z})[0]
+
+    value, grad = jax.value_and_grad(own)(before["params"])
+    expected = np.concatenate([np.ravel(x) for x in jax.tree.leaves(grad)])
+    np.testing.assert_allclose(gradient(after) - gradient(without), expected, atol=1e-5)
+    assert float(metrics["g_own"][0]) == pytest.approx(float(value), rel=1e-5)
+
+
+def test_the_target_can_be_asked_for_whatever_z_is():
+    model, batch = PLAIN, unconditional()
+    net = lpips.load("alex")
+    fake = jnp.zeros((2, 40, 40, 3))
+    batch = batch._replace(target=np.full((2, 40, 40, 3), 0.5, np.float32))
+
+    def logits(images):
+        return jnp.zeros(len(images))
+
+    phase = with_phase(reconstruction=2.0)
+    _, terms = adversarial.generator_terms(model, phase, logits, fake, batch, net)
+    expected = 0.5 + float(lpips.distance(net, fake, jnp.asarray(batch.target)).mean())
+    assert float(terms["g_target"]) == pytest.approx(2 * expected, rel=1e-5)
+    assert "g_target" not in adversarial.generator_terms(model, PHASE, logits, fake, batch, net)[1]
+
+
+def test_weights_decay():
+    params = {"kernel": jnp.array([2.0, -4.0])}
+    for decay in (0.0, 0.1):
+        adam = backbone.optimizer(with_phase(weight_decay=decay), 0.5, 0.0, 0.999)
+        step, _ = adam.update({"kernel": jnp.zeros(2)}, adam.init(params), params)
+        np.testing.assert_allclose(step["kernel"], -0.5 * decay * params["kernel"], atol=1e-7)
+
+
 # --- accumulated gradients ----------------------------------------------------------------------
 def test_a_split_is_strided():
     batch = Batch({"labels": np.arange(6)}, np.arange(12).reshape(6, 2))

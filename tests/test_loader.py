@@ -62,6 +62,15 @@ def test_collate_takes_other_inputs_too():
     assert batch.inputs["pose"].dtype == np.float32
 
 
+def test_collate_takes_several_pictures_and_numbers():
+    frames = np.array([[[[0, 51, 255]]], [[[255, 0, 102]]]], np.uint8)  # [k, h, w, 3]
+    element = {"name": "a", "own": frames, "pose": np.arange(3, dtype=np.float32)}
+    inputs = collate([element, element], ["own", "pose"]).inputs
+    assert inputs["own"].shape == (2, 2, 1, 1, 3)
+    np.testing.assert_allclose(inputs["own"][1, 1, 0, 0], [1, -1, -0.2], atol=1e-6)
+    np.testing.assert_array_equal(inputs["pose"], [[0, 1, 2], [0, 1, 2]])
+
+
 def test_training_batches_of_landscapes():
     source = Landscapes(train=8).open("train", (32, 48))
     options = {"keys": ["labels"], "augment": Augment()}

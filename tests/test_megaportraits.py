@@ -11,6 +11,7 @@ from tiny_heads import heads_config, heads_renderer
 
 from fiancee_jax.config import Exit, Guides, PredictorPhase
 from fiancee_jax.config_check import check_config
+from fiancee_jax.data import Batch
 from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.inference import Renderer
@@ -18,6 +19,7 @@ from fiancee_jax.models import megaportraits
 from fiancee_jax.models.layers import initialise
 from fiancee_jax.models.megaportraits import MegaPortraits
 from fiancee_jax.rendering import render_routed
+from fiancee_jax.training import backbone
 from fiancee_jax.video.render import Request, render_video
 
 CONFIG = heads_config()
@@ -200,7 +202,7 @@ def test_frames_of_the_source_are_asked_for(with_frames):
     renderer, folder = with_frames
     with pytest.raises(UserError, match="takes a source and more: give --own DIR"):
         render_video(renderer, request_of(folder))
-    with pytest.raises(UserError, match="found 1 pictures in .*takes 2 further pictures"):
+    with pytest.raises(UserError, match=r"found 1 pictures in .*takes 2 further pictures"):
         render_video(renderer, request_of(folder, own=folder / "source"))
     plain = Renderer(CONFIG, MultiExit.of(CONFIG), renderer.variables, [])
     with pytest.raises(UserError, match="takes a source alone: leave out --own"):
@@ -274,6 +276,24 @@ def test_poses_and_contrast_ask_the_generators_networks(drawn, roll):
     expected = 3 * megaportraits.contrast(shown, drivers)
     np.testing.assert_allclose(terms["g_contrast"], expected, rtol=1e-3)
     assert "g_pose" not in family.own_losses(run, inputs["driver"], inputs)
+
+
+def test_the_published_step_turns_drivers_and_learns_poses():
+    family = dataclasses.replace(FAMILY, roll=True)
+    phase = dataclasses.replace(CONFIG.backbone, step="published", reconstruction=0.0)
+    model = MultiExit.of(dataclasses.replace(CONFIG, model=family))
+    state = backbone.init_state(model, phase, np.random.default_rng(0))
+    before = jax.tree.map(np.asarray, state["params"])
+    poses = {f"{n}_pose": np.full((2, 6), 0.1, np.float32) for n in ("source", "driver")}
+    inputs = {"source": pictures(2), "driver": pictures(2, 1), **poses}
+    step = backbone.make_step(model, phase)
+    state, metrics = step(state, Batch(inputs, pictures(2, 2)), jax.random.key(0), None)
+    wanted = {"g_adv", "g_match", "g_contrast", "g_pose", "d_fake", "d_real"}
+    assert set(metrics) == wanted
+    assert all(np.isfinite(total) for total, _ in metrics.values())
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before, state["params"])
+    assert min(jax.tree.leaves(moved["stem"])) > 0  # every part of it learns
+    assert state["batch_stats"] == {}
 
 
 # --- mistakes -----------------------------------------------------------------------------------

@@ -113,6 +113,21 @@ def test_every_picture_and_map_is_cut_alike_whatever_its_name():
     assert got["id"] is element["id"]
 
 
+def test_several_pictures_of_an_element_are_cut_like_one():
+    frames = np.random.default_rng(0).integers(0, 256, (3, 12, 20, 3), np.uint8)
+    element = {"name": "x", "image": frames[0], "own": frames}
+    options = Augment(flip=True, min_scale=0.6)
+    for seed in range(4):
+        found = augment(element, np.random.default_rng(seed), (6, 8), options)
+        assert found["own"].shape == (3, 6, 8, 3)
+        np.testing.assert_array_equal(found["own"][0], found["image"])
+        alone = {"name": "x", "image": frames[2]}
+        same = augment(alone, np.random.default_rng(seed), (6, 8), options)
+        np.testing.assert_array_equal(found["own"][2], same["image"])
+    with pytest.raises(UserError, match="image 20x12, own 18x12"):
+        augment({**element, "own": frames[:, :, 2:]}, None, (6, 8))
+
+
 def test_pictures_of_two_sizes_in_one_element_are_refused():
     element = {"name": "x", "source": np.zeros((4, 4, 3), np.uint8), "image": pair(4, 6)["image"]}
     with pytest.raises(UserError, match=r"of x must be of one size; found source 4x4, image 6x4"):

@@ -91,5 +91,5 @@ def _scaled(rng: np.random.Generator, path: Any, leaf: jax.Array) -> jax.Array:
 
 
 def trained_renderer(folder: pathlib.Path, **changes: Any) -> Renderer:
-    """Trained through all phases into `folder`, and loaded; takes minutes, nearly all to compile."""
+    """Trained through all phases into `folder`, and loaded: minutes, nearly all to compile."""
     return inference.load(train(heads_config(**changes), folder / "tiny_heads"))
