@@ -5,6 +5,7 @@
 
 guides      none, zeros, random retrieval, patches by three keys, whole pictures, palettes added,
             concatenated, learnt without a bank, by vertical band
+sources     of `avatars`: none, zeros, learnt, a bank over all sources, a bank for each
 exits       taps by widths; a figure of the Pareto front
 population  which candidates enter a bank of 64
 losses      perceptual, + adversarial, + pixel
@@ -36,7 +37,9 @@ from fiancee_jax import cli
 from fiancee_jax.config import Config, read_config
 from fiancee_jax.errors import UserError
 
-Name = Literal["guides", "exits", "population", "losses", "blocks", "bank_size", "predictor"]
+Name = Literal[
+    "guides", "sources", "exits", "population", "losses", "blocks", "bank_size", "predictor"
+]
 BY_ERROR = Variant("error", POPULATION[0].change)
 
 

@@ -39,15 +39,15 @@ config = Config(
         roll=False,  # half of the pairs are of two identities: see data.Heads
         pose=10.0,
     ),
-    data=Heads(),
+    data=Heads(predictor=6000, calibration=1000, report=1000),
     augment=Augment(flip=False),  # a mirrored face would not have its pose
     exits=(Exit(0, 0.25), Exit(0, 0.5), Exit(1, 0.25), Exit(3, 0.25), Exit(3, 0.5), Exit(5, 0.5)),
     guides=Guides(form="none"),
     backbone=BackbonePhase(
-        steps=3500,
-        batch_size=16,
+        steps=6000,
+        batch_size=8,
         step="fused",
-        lr_g=1e-3,
+        lr_g=8e-4,
         lr_d=4e-4,
         schedule="cosine",
         beta1=0.5,
@@ -58,7 +58,7 @@ config = Config(
         recollect=1,
     ),
     branches=BranchesPhase(steps=1500, batch_size=16, lr=2e-3, lpips_net="alex", measure=512),
-    predictor=PredictorPhase(inputs=3000, steps=1500, batch_size=128, hidden=64),
+    predictor=PredictorPhase(inputs=6000, steps=2000),
     calibration=CalibrationPhase(),
     logging=Logging(every=50, preview_every=500, checkpoint_every=500),
 )

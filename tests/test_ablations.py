@@ -26,7 +26,8 @@ SMALL = {"measure": 8, "batch_size": 4, "lpips_net": "alex"}
 # --- variants -----------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", variants.ABLATIONS)
 def test_every_variant_can_work_and_has_a_name_of_its_own(name):
-    base = variants.common(load_config("quickstart"), steps=7, seed=1)
+    config = load_config("avatars" if name == "sources" else "quickstart")
+    base = variants.common(config, steps=7, seed=1)
     found = variants.ABLATIONS[name]
     assert len({v.name for v in found}) == len(found)
     configs = [variant.change(base) for variant in found]

@@ -1,13 +1,14 @@
 """MegaPortraits: networks and costs, losses, encoding once, all phases, routed as one by one."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_heads import heads_config, heads_renderer
+from tiny_heads import heads_config, trained_renderer
 
 from fiancee_jax.config import Exit, Guides, PredictorPhase
 from fiancee_jax.config_check import check_config
@@ -18,12 +19,13 @@ from fiancee_jax.inference import Renderer
 from fiancee_jax.models import megaportraits
 from fiancee_jax.models.layers import initialise
 from fiancee_jax.models.megaportraits import MegaPortraits
+from fiancee_jax.models.megaportraits_modules import Warp
 from fiancee_jax.rendering import render_routed
 from fiancee_jax.training import backbone
 from fiancee_jax.video.render import Request, render_video
 
 CONFIG = heads_config()
-FAMILY = CONFIG.model
+FAMILY: MegaPortraits = CONFIG.model
 SIZE = FAMILY.size
 RNG = np.random.default_rng(0)
 
@@ -43,7 +45,7 @@ def inputs_of(count, seed=0):
 
 @pytest.fixture(scope="module")
 def renderer(tmp_path_factory):
-    return heads_renderer(tmp_path_factory.mktemp("runs"))
+    return trained_renderer(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,15 @@ def test_channels_and_sizes_along_the_decoder():
     assert family.features(8, 1 / 3) == 168
     assert all(family.features(i, 1 / 3) % 8 == 0 for i in range(12))
     assert FAMILY.features(4, 0.01) == FAMILY.features(4) == 4  # no more than the full width
+
+
+def test_a_fresh_warp_hardly_moves_anything():
+    warp, code = Warp(16, (4, 8, 8)), jnp.asarray(RNG.standard_normal((3, 9)), jnp.float32)
+    shapes = jax.eval_shape(warp.init, jax.random.key(0), code)
+    shifts: Any = warp.apply(initialise(shapes, np.random.default_rng(0), 1.0), code)
+    assert shifts.shape == (3, 4, 8, 8, 3)
+    assert 0 < float(jnp.abs(shifts).mean()) < 0.1
+    assert float(jnp.abs(shifts).max()) < 0.5
 
 
 def test_what_all_exits_share_is_counted_once(drawn):

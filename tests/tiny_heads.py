@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -75,9 +76,10 @@ def heads_config(**changes: Any) -> Config:
     return dataclasses.replace(config, **changes)
 
 
-def heads_renderer(**changes: Any) -> Renderer:
+@functools.cache
+def heads_renderer() -> Renderer:
     """Untrained, with random numbers in all phases; nothing is compiled."""
-    config = heads_config(**changes)
+    config = heads_config()
     model, variables = tiny_model(config)
     rng = np.random.default_rng(0)
     variables = jax.tree_util.tree_map_with_path(lambda p, x: _scaled(rng, p, x), variables)

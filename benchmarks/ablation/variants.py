@@ -50,6 +50,16 @@ def model(**fields: Any) -> Change:
     return lambda c: dataclasses.replace(c, model=dataclasses.replace(c.model, **fields))
 
 
+def own(frames: int) -> Change:
+    """Guides that are further frames of each source: of the model and of its data."""
+
+    def change(config: Config) -> Config:
+        config = model(own=frames)(guides(form="own")(config))
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, own=frames))
+
+    return change
+
+
 def branches(**fields: Any) -> Change:
     """A change of `config.branches`."""
     return lambda c: dataclasses.replace(c, branches=dataclasses.replace(c.branches, **fields))
@@ -80,6 +90,14 @@ GUIDES = [
     Variant("palette-bands", lambda c: model(palette_bands=4)(guides(form="palette")(c))),
     Variant("learnt-bands", lambda c: model(palette_bands=4)(guides(form="learnt")(c))),
 ]
+SOURCES = [  # guides of families with sources
+    Variant("none", guides(form="none")),
+    Variant("zeros", guides(form="zeros")),
+    Variant("learnt", guides(form="learnt")),
+    Variant("palette", guides(form="palette")),
+    Variant("image", guides(form="image")),
+    Variant("own", own(4)),
+]
 BANK_SIZE = [
     Variant(f"size-{n}", guides(form="palette", size=n, neighbours=min(8, n))) for n in SIZES
 ]
@@ -99,6 +117,7 @@ BLOCKS = [Variant(name, model(light_block=name)) for name in ("spade", "inceptio
 
 ABLATIONS = {
     "guides": GUIDES,
+    "sources": SOURCES,
     "exits": EXITS,
     "population": POPULATION,
     "losses": LOSSES,

@@ -29,6 +29,10 @@ from fiancee_jax.weights import read_npz
 
 State = tuple[identity_net.Params, optax.OptState]
 
+WHAT = (
+    "a small network trained on rendered identities of the train split, in random motions; not a "
+    "face-recognition model"
+)
 DECAY = 1e-3  # AdamW's weight decay
 SCALE = 10.0  # of cosines in the contrast
 BLUR = 5  # pixels along a side of the mean that pictures are blended with

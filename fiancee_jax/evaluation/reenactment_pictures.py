@@ -20,6 +20,7 @@ from fiancee_jax.pictures import grid, to_uint8
 
 SHOWN = 5  # pairs of each kind; at most a batch
 SIDE = 192  # pixels of a picture in the sheet, about
+COLOURS = ("learned", "mixture", "lambda", "guarantee", "ridge", "students")
 DRIVERS = {"self": "the same identity", "cross": "another identity"}
 
 
@@ -72,27 +73,29 @@ def _rows(
 
 # --- what is hard ---------------------------------------------------------------------------------
 def hardness_chart(hardness: Mapping[str, Any], costs: Costs) -> bytes:
-    """PNG: by |yaw| of the driver, how far pictures are from the truth, and what routers spend.
+    """PNG: by |yaw| of the driver, how far pictures are, and what the router spends on them.
 
     Args:
         hardness: by kind what `reenactment_hardness` found.
         costs: of the model.
     """
-    figure = Figure(figsize=(9.5, 6.4), dpi=110, layout="constrained")
-    grid_of_axes: Any = figure.subplots(len(KINDS), 2, sharey="col")
-    for (near, spent), (kind, found) in zip(grid_of_axes, hardness.items(), strict=True):
+    figure = Figure(figsize=(13, 6.6), dpi=100, layout="constrained")
+    places: Any = figure.subplots(len(KINDS), 3, sharey="col")
+    cheapest = f"exit 1 of {len(costs.exits)}"
+    for (base, near, spent), (kind, found) in zip(places, hardness.items(), strict=True):
         groups = found["yaw"]
-        lines = {
-            "exit 1": (LIGHT["learned"], [g["to_truth"][0] for g in groups]),
-            "backbone": (LIGHT["mixture"], [g["to_truth"][-1] for g in groups]),
+        early = {cheapest: [g["to_backbone"][0] for g in groups]}
+        _bars(base, groups, early, f"{kind}: mean LPIPS-alex to the backbone's picture")
+        sides = (cheapest, 0), ("backbone", -1)
+        both = {name: [g["to_truth"][i] for g in groups] for name, i in sides}
+        _bars(near, groups, both, f"{kind}: mean LPIPS-alex to the truth")
+        shares = {
+            f"routed, max_lpips {row['max_lpips']:g}": [
+                1 - g["routed"][i]["decoder_saved"] for g in groups
+            ]
+            for i, row in enumerate(groups[0]["routed"])
         }
-        _bars(near, groups, lines, f"{kind}: mean LPIPS-alex to the truth")
-        colours = ("lambda", "learned", "guarantee", "ridge", "students")
-        shares = {}
-        for i, row in enumerate(groups[0]["routed"]):
-            values = [1 - g["routed"][i]["decoder_saved"] for g in groups]
-            shares[f"max_lpips {row['max_lpips']:g}"] = LIGHT[colours[i % len(colours)]], values
-        _bars(spent, groups, shares, f"{kind}: GMACs of the router, of the decoder's")
+        _bars(spent, groups, shares, f"{kind}: spent, of the backbone's decoder")
         spent.yaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
     out = io.BytesIO()
     figure.savefig(out, format="png")
@@ -100,20 +103,18 @@ def hardness_chart(hardness: Mapping[str, Any], costs: Costs) -> bytes:
 
 
 def _bars(
-    axes: Axes,
-    groups: Sequence[Mapping[str, Any]],
-    lines: Mapping[str, tuple[str, list[float]]],
-    title: str,
+    axes: Axes, groups: Sequence[Mapping[str, Any]], bars: Mapping[str, list[float]], title: str
 ) -> None:
     """Bars side by side for each group of pairs."""
-    place, width = np.arange(len(groups)), 0.8 / len(lines)
-    for i, (label, (color, values)) in enumerate(lines.items()):
-        axes.bar(
-            place + (i - (len(lines) - 1) / 2) * width, values, width, color=color, label=label
-        )
+    place, width = np.arange(len(groups)), 0.8 / len(bars)
+    for i, (label, values) in enumerate(bars.items()):
+        left = place + (i - (len(bars) - 1) / 2) * width
+        color = LIGHT[COLOURS[i % len(COLOURS)]]
+        axes.bar(left, values, width, color=color, label=label)
     names = [f"{g['name']}\N{DEGREE SIGN}\n{g['count']} pairs" for g in groups]
     axes.set_xticks(place, names)
+    axes.set_ylim(0, 1.35 * max([max(values) for values in bars.values()] + [1e-6]))
     axes.set_title(title, fontsize=10, loc="left", color=LIGHT["ink"])
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=LIGHT["faint"])
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="upper left")

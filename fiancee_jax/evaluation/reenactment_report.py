@@ -32,7 +32,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fiancee_jax import cli, inference
+from fiancee_jax import inference
 from fiancee_jax.errors import UserError
 from fiancee_jax.evaluation import identity, keeping, reenactment, ridge, settings
 from fiancee_jax.evaluation.document import environment
@@ -42,15 +42,12 @@ from fiancee_jax.evaluation.reenactment_hardness import hardness
 from fiancee_jax.evaluation.reenactment_pictures import hardness_chart, sheet
 from fiancee_jax.evaluation.reenactment_rows import Costs, anchors, rows
 from fiancee_jax.evaluation.reenactment_study import SPLIT, Study, open_study, writable
+from fiancee_jax.evaluation.reenactment_tables import show
 from fiancee_jax.evaluation.run import plain
 from fiancee_jax.models import identity_net, lpips
 from fiancee_jax.render_job import write_atomically
 
 FORMAT_VERSION = 1
-WHAT = (
-    "a small network trained on rendered identities of the train split, in random motions; not a "
-    "face-recognition model"
-)
 
 
 def reenact(
@@ -113,7 +110,8 @@ def measured(study: Study, out: pathlib.Path) -> Measured:
     embed = jax.tree_util.Partial(identity_net.embed, net)
     judges = Judges(lpips.load("alex"), lpips.load("vgg"), embed)
     pairs = study.sources["self"]
-    mark = keeping.fingerprint(study.renderer, judges, study.data, pairs, pairs=len(pairs))
+    options = {"pairs": len(pairs), "format": FORMAT_VERSION}
+    mark = keeping.fingerprint(study.renderer, judges, study.data, pairs, **options)
     measure = functools.partial(reenactment.measure, study.renderer, study.sources, judges)
     return reenactment.kept(out / "reenactment.npz", mark, measure)
 
@@ -127,14 +125,14 @@ def thresholds(
         np.concatenate([found[f"{kind}.{key}"][:, :n] for kind in KINDS])
         for key in ("lpips_to_backbone", "predicted")
     )
-    none = np.empty((len(lpips_), 0))
-    records = Records(found["names"], {"lpips_alex": lpips_}, predicted, none, none, none)
+    names, none = np.tile(found["names"], len(KINDS)), np.empty((len(lpips_), 0))
+    records = Records(names, {"lpips_alex": lpips_}, predicted, none, none, none)
     targets = ridge.read_targets(workdir / "predictor_targets.npz", n - 1)
     return settings.thresholds(asked, targets, study.renderer, records)
 
 
 def _about(study: Study) -> dict[str, Any]:
-    config = study.renderer.config
+    config, training = study.renderer.config, dataclasses.asdict(identity.Training())
     return {
         "config": config.name,
         "data": {"kind": type(study.data).__name__, **dataclasses.asdict(study.data)},
@@ -143,7 +141,7 @@ def _about(study: Study) -> dict[str, Any]:
         "identities": int(study.who.max()) + 1,
         "training_seed": config.seed,
         "environment": environment(),
-        "identity_net": {"what": WHAT, "training": dataclasses.asdict(identity.Training())},
+        "identity_net": {"what": identity.WHAT, "training": training},
     }
 
 
@@ -154,76 +152,3 @@ def _kind(
         "rows": rows(found, kind, costs, limits, seed),
         "hardness": hardness(found, kind, study.identities, costs, limits),
     }
-
-
-# --- tables ---------------------------------------------------------------------------------------
-TITLES = {
-    "self": "Self-reenactment: the driver is the source's identity",
-    "cross": "Cross-reenactment: the driver is another identity",
-}
-
-
-def show(found: dict[str, Any]) -> None:
-    """Prints both tables, the anchors, and what is hard."""
-    for kind, title in TITLES.items():
-        _show_rows(found[kind]["rows"], f"{title}; means to the truth")
-        print()
-    near = {key: value for key, value in found["anchors"].items() if key != "told_apart"}
-    words = [f"{key} {_mean(value, 3)}" for key, value in near.items()]
-    print(f"anchors: {', '.join(words)}; told apart {found['anchors']['told_apart']:.1%}")
-    print(f"identity: {WHAT}\n")
-    for kind in KINDS:
-        _show_groups(found[kind]["hardness"], found["max_lpips"], kind)
-        print()
-
-
-def _show_rows(rows: list[dict[str, Any]], title: str) -> None:
-    headers = (
-        *("row", "decoder saved", "model saved", "LPIPS", "95 %", "masked", "VGG", "PSNR"),
-        *("masked", "SSIM", "L1", "identity", "driver", "pose", "to backbone"),
-    )
-    cells = []
-    for row in rows:
-        saved, truth, masked = row["saved"], row["truth"], row["truth_masked"]
-        parts = [f"{saved[part]:.1%}" for part in ("decoder", "model")] if saved else ["-", "-"]
-        low, high = truth["lpips_alex"]["interval"]
-        cells.append(
-            [
-                row["label"],
-                *parts,
-                _mean(truth["lpips_alex"], 4),
-                f"{low:.4f}-{high:.4f}",
-                _mean(masked["lpips_alex"], 4),
-                _mean(truth["lpips_vgg"], 4),
-                _mean(truth["psnr"], 2),
-                _mean(masked["psnr"], 2),
-                _mean(truth["ssim"], 4),
-                _mean(truth["l1"], 4),
-                *(_mean(row[key], 3) for key in ("identity", "driver")),
-                _mean(row["pose_error"], 2),
-                _mean(row["lpips_to_backbone"], 4),
-            ]
-        )
-    cli.print_table(headers, cells, title)
-
-
-def _show_groups(found: dict[str, Any], limits: list[float], kind: str) -> None:
-    headers = ("group", "pairs", "exit 1", "backbone", "exit 1 to backbone")
-    headers += tuple(f"saved at {limit:g}" for limit in limits)
-    cells = [
-        [
-            f"{name} {group['name']}",
-            group["count"],
-            *(f"{group['to_truth'][i]:.4f}" for i in (0, -1)),
-            f"{group['to_backbone'][0]:.4f}",
-            *(f"{spent['decoder_saved']:.1%}" for spent in group["routed"]),
-        ]
-        for name in ("yaw", "hair", "glasses")
-        for group in found[name]
-    ]
-    title = f"What is hard ({kind}): mean LPIPS-alex to the truth, decoder saved by the router"
-    cli.print_table(headers, cells, title)
-
-
-def _mean(value: dict[str, Any] | None, digits: int) -> str:
-    return "-" if value is None else f"{value['mean']:.{digits}f}"

@@ -32,6 +32,7 @@ ENCODED = (  # by `Stem.encode`
     "motion",
     "latent",
 )
+FARTHEST, GENTLE = 0.5, 0.1  # of shifts: their limit, and how near 0 they begin
 VOLUME_BLOCKS = 3  # of the appearance encoder, after the volume has been made
 LIMITS = (1.6, 0.8, 0.8, 0.5, 0.5, 0.4)  # of a pose: radians, half picture sides, log scale
 
@@ -104,7 +105,7 @@ class Motion(nn.Module):
 
 
 class Warp(nn.Module):
-    """W: a field of shifts from an expression and a descriptor, [b, d, h, w, 3] in [-1, 1].
+    """W: a field of shifts from an expression and a descriptor, [b, d, h, w, 3].
 
     Adaptive residual blocks of a volume that doubles its height and width until they are `shape`'s,
     and its depth the first two times.
@@ -115,7 +116,7 @@ class Warp(nn.Module):
 
     @nn.compact
     def __call__(self, code: Float[Array, "b k"]) -> Float[Array, "b d h w 3"]:
-        """Returns shifts in units of the volume's half sides."""
+        """Returns shifts in units of the volume's half sides, up to `FARTHEST`."""
         depth, height, width = self.shape
         doublings = (min(height, width) // START).bit_length() - 1
         deeper = min(2, doublings)
@@ -127,7 +128,7 @@ class Warp(nn.Module):
             x = ResBlock3D(max(8, self.width >> (i + 1)), name=f"block_{i}")(x, code)
             x = grow_volume(x, 2 if i < deeper else 1)
         x = nn.relu(group_norm(x, name="norm"))
-        return jnp.tanh(StandardConv3D(3, name="out")(x))
+        return FARTHEST * jnp.tanh(GENTLE * StandardConv3D(3, name="out")(x))
 
 
 class VolumeNetwork(nn.Module):
