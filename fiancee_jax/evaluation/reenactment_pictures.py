@@ -113,7 +113,7 @@ def _bars(
         axes.bar(left, values, width, color=color, label=label)
     names = [f"{g['name']}\N{DEGREE SIGN}\n{g['count']} pairs" for g in groups]
     axes.set_xticks(place, names)
-    axes.set_ylim(0, 1.35 * max([max(values) for values in bars.values()] + [1e-6]))
+    axes.margins(y=0.35)  # for the legend; both kinds share an axis
     axes.set_title(title, fontsize=10, loc="left", color=LIGHT["ink"])
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=LIGHT["faint"])

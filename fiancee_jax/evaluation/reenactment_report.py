@@ -48,6 +48,7 @@ from fiancee_jax.models import identity_net, lpips
 from fiancee_jax.render_job import write_atomically
 
 FORMAT_VERSION = 1
+WRITTEN = ("reenactment.json", "reenactment.png", "hardness.png", "reenactment.npz", "identity.npz")
 
 
 def reenact(
@@ -98,7 +99,7 @@ def reenact(
     chart = hardness_chart({kind: result[kind]["hardness"] for kind in KINDS}, costs)
     write_atomically(out / "hardness.png", chart)
     show(result)
-    for name in ("reenactment.json", "reenactment.png", "hardness.png", "reenactment.npz"):
+    for name in WRITTEN:
         print(f"wrote {out / name}")
     return result
 
