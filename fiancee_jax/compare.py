@@ -12,11 +12,11 @@ from PIL import Image
 
 from fiancee_jax import cli, render_folder
 from fiancee_jax.errors import UserError
+from fiancee_jax.files import write_atomically
 from fiancee_jax.inference import Renderer
 from fiancee_jax.models.lpips import lpips
 from fiancee_jax.pictures import grid
 from fiancee_jax.render_folder import Request, Summary
-from fiancee_jax.render_job import write_atomically
 from fiancee_jax.report import figures, share_of_full
 
 BATCH = 16

@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import tempfile
 import time
 from collections.abc import Sequence
 from typing import Literal
@@ -25,8 +24,9 @@ from fiancee_jax.choice import Choice, Over
 from fiancee_jax.colors import class_colors
 from fiancee_jax.data.labels import LabelFile, listed, raise_problems, read_label_folder
 from fiancee_jax.errors import UserError
+from fiancee_jax.files import writable, write_atomically
 from fiancee_jax.inference import Renderer
-from fiancee_jax.render_job import Batch, Job, Size, write_atomically, write_picture
+from fiancee_jax.render_job import Batch, Job, Size, write_picture
 from fiancee_jax.report import MAX_CARDS, ExitLine, Picture, figures, page, share_of_full
 
 MAX_LPIPS = 0.1  # taken when no policy is given
@@ -375,16 +375,7 @@ def _writable_folder(request: Request) -> pathlib.Path:
         raise UserError(
             f"the label maps in {labels} would be overwritten; give --out another folder."
         )
-    try:
-        (out / "_labels").mkdir(parents=True, exist_ok=True)
-        for folder in (out, out / "_labels"):
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-    except OSError as error:
-        raise UserError(
-            f"cannot write into the output folder {out}: {error.strerror or error}. Give --out a "
-            "folder that can be made or written."
-        ) from None
+    writable(out, out / "_labels")
     return out
 
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import io
 import math
-import os
 import pathlib
-import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from fiancee_jax import rendering
 from fiancee_jax.choice import Choice, under_budget
 from fiancee_jax.data.labels import LabelFile, fit_labels
 from fiancee_jax.errors import UserError
+from fiancee_jax.files import write_png
 from fiancee_jax.inference import Renderer, file_latent
 from fiancee_jax.models.staged import Inputs
 from fiancee_jax.pictures import to_uint8
@@ -196,30 +193,10 @@ def write_picture(
 ) -> None:
     """Writes ``NAME.png``, and for the page the label map in its colours."""
     name = f"{batch.files[row].name}.png"
-    _write_png(out / name, to_uint8(image))
+    write_png(out / name, to_uint8(image))
     if shown:
         step = math.ceil(max(batch.size) / THUMBNAIL)
         labels = {"labels": batch.labels[row : row + 1, ::step, ::step]}
         pixels = job.renderer.model.family.picture_of_inputs(labels)
         if pixels is not None:
-            _write_png(out / "_labels" / name, pixels[0])
-
-
-def _write_png(path: pathlib.Path, pixels: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    write_atomically(path, buffer.getvalue())
-
-
-def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file so that nobody ever finds half of it.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}.") from None
+            write_png(out / "_labels" / name, pixels[0])

@@ -12,7 +12,7 @@ from fiancee_jax.data import Clips
 from fiancee_jax.data.heads import render_identity
 from fiancee_jax.errors import UserError
 from fiancee_jax.evaluation import reenactment_study
-from fiancee_jax.evaluation.reenactment_study import open_study, writable
+from fiancee_jax.evaluation.reenactment_study import open_study
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.inference import Renderer
 
@@ -68,10 +68,3 @@ def test_families_without_source_and_driver_are_refused(monkeypatch):
 def test_too_few_pairs_are_refused(limit):
     with pytest.raises(UserError, match=rf"limit {limit}.* wants {reenactment_study.FEWEST}"):
         open_study(heads_renderer(), "tiny", limit)
-
-
-def test_output_folders_are_made_or_refused(tmp_path):
-    assert writable(tmp_path / "new" / "out").is_dir()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write into the output folder .*Give --out"):
-        writable(tmp_path / "file" / "out")

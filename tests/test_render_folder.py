@@ -18,7 +18,6 @@ from fiancee_jax.errors import UserError
 from fiancee_jax.inference import Renderer, file_latent
 from fiancee_jax.pictures import to_uint8
 from fiancee_jax.render_folder import Request, render_folder
-from fiancee_jax.render_job import write_atomically
 from fiancee_jax.routing.calibration import Calibration, budget_setting, chosen
 
 SIZE, BATCH = (32, 32), 4
@@ -319,9 +318,3 @@ def test_the_default_policy_is_said():
     promise = dataclasses.replace(plain, confidence=0.9)
     assert promise.policy == "max_lpips 0.1 at confidence 0.9"
     assert dataclasses.replace(plain, exit="2").choice.exit == 2
-
-
-def test_a_failed_write_is_a_user_error(tmp_path):
-    (tmp_path / "a.png").mkdir()
-    with pytest.raises(UserError, match=r"cannot write .*a\.png"):
-        write_atomically(tmp_path / "a.png", b"")

@@ -10,8 +10,8 @@ import numpy as np
 
 from fiancee_jax.evaluation import cells, charts, curves, hardness_charts, page_pictures, words
 from fiancee_jax.evaluation.table import Table
+from fiancee_jax.files import write_atomically
 from fiancee_jax.inference import Renderer
-from fiancee_jax.render_job import write_atomically
 from fiancee_jax.report import render
 
 LIMIT = 1_000_000  # bytes of the page

@@ -41,11 +41,11 @@ from fiancee_jax.evaluation.reenactment import KINDS, Measured
 from fiancee_jax.evaluation.reenactment_hardness import hardness
 from fiancee_jax.evaluation.reenactment_pictures import hardness_chart, sheet
 from fiancee_jax.evaluation.reenactment_rows import Costs, anchors, rows
-from fiancee_jax.evaluation.reenactment_study import SPLIT, Study, open_study, writable
+from fiancee_jax.evaluation.reenactment_study import SPLIT, Study, open_study
 from fiancee_jax.evaluation.reenactment_tables import show
 from fiancee_jax.evaluation.run import plain
+from fiancee_jax.files import writable, write_atomically
 from fiancee_jax.models import identity_net, lpips
-from fiancee_jax.render_job import write_atomically
 
 FORMAT_VERSION = 1
 WRITTEN = ("reenactment.json", "reenactment.png", "hardness.png", "reenactment.npz", "identity.npz")
@@ -75,7 +75,8 @@ def reenact(
     if not all(0 <= x < np.inf for x in max_lpips):
         raise UserError(f"max-lpips is {list(max_lpips)}; give numbers of 0 or more.")
     workdir = inference.find_model(model)
-    study, out = open_study(inference.load(workdir), model, limit), writable(out)
+    study, out = open_study(inference.load(workdir), model, limit), out.expanduser().resolve()
+    writable(out)
     print(f"{len(study.who)} pairs of {SPLIT}, {study.renderer.model.num_exits} exits", flush=True)
     found = measured(study, out)
     limits, origin = thresholds(study, workdir, found, max_lpips)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 import shlex
-import tempfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,22 +91,3 @@ def _check(renderer: Renderer, model: str) -> None:
             "truth. To compare exits with the backbone run: python -m fiancee_jax evaluate --model "
             f"{shlex.quote(model)} --out DIR"
         )
-
-
-def writable(out: pathlib.Path) -> pathlib.Path:
-    """The output folder, made if it was not there.
-
-    Raises:
-        UserError: nothing can be written there.
-    """
-    out = out.expanduser().resolve()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"cannot write into the output folder {out}: {error.strerror or error}. Give --out a "
-            "folder that can be made or written."
-        ) from None
-    return out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import shlex
 from typing import Any
 
@@ -14,8 +13,8 @@ from fiancee_jax.errors import UserError
 from fiancee_jax.evaluation import cells as tables
 from fiancee_jax.evaluation import document, hardness, page, subjects, words
 from fiancee_jax.evaluation.options import Options
+from fiancee_jax.files import writable, write_atomically
 from fiancee_jax.inference import Renderer
-from fiancee_jax.render_job import write_atomically
 
 SHOWN = (
     ("of full", "share", "{:.1%}"),
@@ -39,7 +38,7 @@ def evaluate(options: Options) -> dict[str, Any]:
     _check_trained(renderer, options)
     study = subjects.open_study(renderer, workdir, options)
     out = options.out.resolve()
-    _make_writable(out)
+    writable(out)
     inputs = f"{len(study.source)} inputs of {options.split}"
     print(f"{inputs}, {renderer.model.num_exits} exits", flush=True)
     measured = subjects.measure(study)
@@ -104,14 +103,3 @@ def _check_trained(renderer: Renderer, options: Options) -> None:
             f"{options.model} has no branches or no predictor yet, so there is nothing to "
             f"evaluate. Run: python train.py {shlex.quote(options.model)}"
         )
-
-
-def _make_writable(out: pathlib.Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / ".writable").touch()
-        (out / ".writable").unlink()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {out}: {error.strerror}. Give --out a folder that can be made."
-        ) from None

@@ -10,7 +10,6 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
-import tempfile
 import time
 from typing import Any
 
@@ -20,10 +19,10 @@ import numpy as np
 from fiancee_jax import cli, inference
 from fiancee_jax.data.frames import Clip, read_clip, read_own
 from fiancee_jax.errors import UserError
+from fiancee_jax.files import writable, write_atomically
 from fiancee_jax.inference import Renderer
 from fiancee_jax.models import lpips
 from fiancee_jax.render_folder import check_takes, check_trained
-from fiancee_jax.render_job import write_atomically
 from fiancee_jax.report import Picture
 from fiancee_jax.routing import calibration
 from fiancee_jax.routing.calibration import Setting
@@ -206,13 +205,5 @@ def _writable_folder(request: Request, clip: Clip) -> pathlib.Path:
     for what, inputs in (("the driver's frames", frames), ("the source", {clip.path.resolve()})):
         if inputs & written or out == request.driver.expanduser().resolve():
             raise UserError(f"{what} would be overwritten in {out}; give --out another folder.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"cannot write into the output folder {out}: {error.strerror or error}. Give --out a "
-            "folder that can be made or written."
-        ) from None
+    writable(out)
     return out

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
-import io
 import json
 import pathlib
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from PIL import Image
 
 from fiancee_jax import cli
+from fiancee_jax.files import write_png
 from fiancee_jax.pictures import to_uint8
-from fiancee_jax.render_job import write_atomically
 from fiancee_jax.report import Picture
 from fiancee_jax.video.flicker import Meter
 
@@ -57,7 +55,7 @@ class Writer:
         self.wait()
         for picture, image in zip(batch.pictures, images, strict=False):  # without the padding
             path = self._out / f"{picture.name}.png"
-            self._writes.append(self._pool.submit(_write_png, path, image))
+            self._writes.append(self._pool.submit(write_png, path, to_uint8(image)))
         if batch.full is not None:
             exits = np.array([picture.exit for picture in batch.pictures])
             self.distances += self.meter.add(images, np.asarray(batch.full), exits).tolist()
@@ -79,9 +77,3 @@ class Writer:
         for write in self._writes:
             write.result()
         self._writes.clear()
-
-
-def _write_png(path: pathlib.Path, image: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(to_uint8(image)).save(buffer, "PNG")
-    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,42 @@
+"""Output folders are tried first, and nobody finds half a file."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fiancee_jax.errors import UserError
+from fiancee_jax.files import writable, write_atomically, write_png
+
+
+def test_folders_are_made_and_left_empty(tmp_path):
+    folders = tmp_path / "new" / "out", tmp_path / "new" / "other"
+    writable(*folders)
+    writable(*folders)
+    assert [list(folder.iterdir()) for folder in folders] == [[], []]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match=r"cannot write into the output folder .*file/out.*--out"):
+        writable(tmp_path, tmp_path / "file" / "out")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_file_is_replaced_at_once(tmp_path):
+    path = tmp_path / "a.txt"
+    write_atomically(path, b"one")
+    write_atomically(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_write_is_a_user_error(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*a\.png"):
+        write_atomically(tmp_path / "a.png", b"")
+
+
+def test_pictures_are_written_as_they_are(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    write_png(tmp_path / "a.png", pixels)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), pixels)
