@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -202,6 +203,8 @@ class MultiExit:
     @functools.cached_property
     def backbone_shapes(self) -> PyTree:
         """Shapes of the backbone's variables: params, batch_stats and spectral."""
+        if self._without_exits is not self:
+            return self._without_exits.backbone_shapes
         init = jax.eval_shape(self.family.condition, self.family.abstract_inputs(1))
         return jax.eval_shape(self.backbone().init, jax.random.key(0), init)
 
@@ -232,6 +235,8 @@ class MultiExit:
     @functools.cached_property
     def _abstract(self) -> tuple[Variables, Inputs]:
         """Shapes of the backbone and the bank, and of a single input."""
+        if self._without_exits is not self:
+            return self._without_exits._abstract
         inputs = self.family.abstract_inputs(1)
         backbone = {k: v for k, v in self.backbone_shapes.items() if k != "spectral"}
         variables = {"backbone": backbone}
@@ -244,6 +249,8 @@ class MultiExit:
     @functools.cached_property
     def _encoded(self) -> tuple[Variables, Inputs]:
         """As `_abstract`, with what all exits share among the inputs."""
+        if self._without_exits is not self:
+            return self._without_exits._encoded
         variables, inputs = self._abstract
         return variables, jax.eval_shape(self.encode, variables, inputs)
 
@@ -257,7 +264,8 @@ class MultiExit:
 
     @functools.cached_property
     def _without_exits(self) -> MultiExit:
-        return dataclasses.replace(self.dense, exits=())
+        """The dense networks before any branch: what is traced for it serves all exits."""
+        return dataclasses.replace(self.dense, exits=()) if self.exits or self.sparse else self
 
     @functools.cached_property
     def dense(self) -> MultiExit:
@@ -287,13 +295,21 @@ class MultiExit:
         The first is that of the inputs that stay (`kept_names`), the second of all that follows.
         Both are 0 for a family that does not encode.
         """
-        if not self.family.encodes:
-            return 0.0, 0.0
+        whole = sum(self._without_exits._encoding_macs.values()) / 1e9
+        once = self._without_exits._kept_gmacs
+        return once, whole - once
+
+    @functools.cached_property
+    def _encoding_macs(self) -> Mapping[str, int]:
+        """MACs of what all exits share, by scope; {} for a family that does not encode."""
+        return cost.by_scope(self.encode, *self._abstract) if self.family.encodes else {}
+
+    @functools.cached_property
+    def _kept_gmacs(self) -> float:
+        """GMACs of encoding the inputs that stay."""
         variables, inputs = self._abstract
         kept = {name: inputs[name] for name in self.family.kept_names}
-        whole = cost.gmacs(self.encode, variables, inputs)
-        once = cost.gmacs(self.encode, variables, kept) if kept else 0.0
-        return once, whole - once
+        return cost.gmacs(self.encode, variables, kept) if kept and self.family.encodes else 0.0
 
     @functools.cached_property
     def gmacs(self) -> tuple[float, ...]:
@@ -333,9 +349,11 @@ def _cast(x: Array, dtype: Precision) -> Array:
 @functools.lru_cache(maxsize=512)
 def _exit_macs(model: MultiExit, exit: Exit | None) -> Mapping[str, int]:
     """Kept, because it traces the networks: a quarter of a second for each exit."""
-    variables, inputs = model._abstract
+    variables, inputs = model._encoded  # what exits share is counted once for all
     if exit is None:
-        return cost.by_scope(lambda v, i: model.full(v, i)[0], variables, inputs)
-    alone = dataclasses.replace(model, exits=(exit,))
-    variables = {**variables, "branches": {exit.name: model.branch_shapes(exit)}}
-    return cost.by_scope(lambda v, i: alone.picture(v, i, 1), variables, inputs)
+        own = cost.by_scope(lambda v, i: model.full(v, i)[0], variables, inputs)
+    else:
+        alone = dataclasses.replace(model, exits=(exit,))
+        variables = {**variables, "branches": {exit.name: model.branch_shapes(exit)}}
+        own = cost.by_scope(lambda v, i: alone.picture(v, i, 1), variables, inputs)
+    return Counter(model._encoding_macs) + Counter(own)

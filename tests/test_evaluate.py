@@ -159,7 +159,7 @@ def test_mistakes_are_told_before_anything_is_rendered(workdir, tmp_path):
             evaluate(options)
     blocked = tmp_path / "file"
     blocked.touch()
-    with pytest.raises(UserError, match="cannot write to"):
+    with pytest.raises(UserError, match="cannot write into"):
         evaluate(Options(str(workdir), blocked))
     bare = tmp_path / "bare"
     bare.mkdir()

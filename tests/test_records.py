@@ -79,7 +79,7 @@ def test_crowdedness_is_none_for_one_class_and_grows_with_stripes():
     edges = []
     for labels in (flat, half, stripes):
         inputs = {"labels": jnp.asarray(labels), "z": jnp.zeros((1, 4))}
-        edges.append(float(records._seen(RENDERER.model, inputs)["edges"][0]))
+        edges.append(float(records._seen(RENDERER.model, {}, inputs)["edges"][0]))
     assert edges[0] == 0 < edges[1] < edges[2]
 
 

@@ -29,7 +29,7 @@ def test_costs_are_counted_by_scope():
         if any(word in scope for word in ("project", "stages_", "head"))
     ]
     assert costs.decoder[-1] == pytest.approx(sum(decoder) / 1e9)
-    assert costs.project == pytest.approx(8 * 8 * (4 * 8) * 16 / 1e9)  # P: 1x1, volume to width
+    assert costs.project == pytest.approx(8 * 8 * (4 * 8) * 32 / 1e9)  # P: 1x1, volume to width
     assert costs.once + costs.shared + costs.decoder[-1] - costs.project == pytest.approx(
         costs.exits[-1]
     )

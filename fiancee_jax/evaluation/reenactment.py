@@ -50,7 +50,7 @@ from fiancee_jax.models import lpips
 from fiancee_jax.models.volume import POSE, rotation
 
 KINDS = {"self": 0.0, "cross": 1.0}  # share of pairs whose driver is another identity
-KEYS = ("source", "driver", "mask", "source_pose", "driver_pose", "motion")
+KNOWN = ("source", "driver", "mask", "source_pose", "driver_pose", "motion")
 GREY = GROUND / 127.5 - 1
 
 Measured = dict[str, np.ndarray]
@@ -85,7 +85,8 @@ def paired(
 ) -> Iterator[tuple[list[str], dict[str, Batch]]]:
     """Names and batches by kind; arrays are padded to full batches by repeating the last."""
     size = renderer.model.family.size
-    epochs = [epoch(source, size, BATCH, keys=KEYS) for source in sources.values()]
+    keys = dict.fromkeys((*KNOWN, *renderer.model.family.input_names))
+    epochs = [epoch(source, size, BATCH, keys=tuple(keys)) for source in sources.values()]
     for found in zip(*epochs, strict=True):
         names = found[0][0]
         fill = np.minimum(np.arange(BATCH), len(names) - 1)
@@ -95,7 +96,8 @@ def paired(
 
 def rendered(renderer: Renderer, batch: Batch) -> tuple[list[Array], Float[Array, "b n"]]:
     """Pictures of all exits, the backbone's last, and what the predictor expects of them."""
-    inputs = {name: jnp.asarray(batch.inputs[name]) for name in ("source", "driver")}
+    names = renderer.model.family.input_names
+    inputs = {name: jnp.asarray(batch.inputs[name]) for name in names}
     inputs = renderer.encode({**inputs, "z": jnp.zeros((len(inputs["source"]), 0))})
     pictures = _pictures(renderer.model, renderer.variables, inputs)
     return pictures, renderer.predict_checked(inputs)

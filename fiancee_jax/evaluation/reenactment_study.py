@@ -72,7 +72,7 @@ def open_study(renderer: Renderer, model: str, limit: int) -> Study:
 
 def _check(renderer: Renderer, model: str) -> None:
     names = renderer.model.family.input_names
-    if set(names) != set(INPUTS):
+    if set(names) - {"own"} != set(INPUTS):
         raise UserError(
             f"the inputs of {model} are {', '.join(names) or 'z alone'}; reenactment is measured "
             f"for models whose inputs are a {' and a '.join(INPUTS)}. For this one run: python -m "
