@@ -1,7 +1,7 @@
 """Rendered heads at 64x64: a small MegaPortraits, trainable on two CPU cores in an hour or two.
 
 The size of the first model that shows all of it: a source's identity in a driver's motion, exits in
-the decoder, routing by what is hard. Measured in docs/results/avatars.md.
+the decoder, routing by what is hard (docs/avatars.md).
 """
 
 from fiancee_jax.config import (
