@@ -328,7 +328,8 @@ def test_every_phase_trains_and_the_model_renders(tmp_path):
     renderer = trained_renderer(tmp_path)
     inputs = inputs_of(3)
     limit = float(np.median(renderer.predict(inputs, None)[:, 0]))
-    for policy in ({"exit": 1}, {"max_lpips": limit}, {"max_lpips": limit, "confidence": 0.5}):
+    policies: list[Any] = [{"exit": 1}, {"max_lpips": limit}]
+    for policy in [*policies, {"max_lpips": limit, "confidence": 0.5}]:
         r = renderer(inputs, **policy)
         assert r.images.shape == (3, *SIZE, 3)
         assert np.isfinite(r.images).all()
