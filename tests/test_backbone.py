@@ -103,7 +103,7 @@ def test_the_target_can_be_asked_for_whatever_z_is():
 def test_weights_decay():
     params = {"kernel": jnp.array([2.0, -4.0])}
     for decay in (0.0, 0.1):
-        adam = backbone.optimizer(with_phase(weight_decay=decay), 0.5, 0.0, 0.999)
+        adam, _ = backbone.optimizers(with_phase(weight_decay=decay, lr_g=0.5))
         steps: Any = adam.update({"kernel": jnp.zeros(2)}, adam.init(params), params)[0]
         np.testing.assert_allclose(steps["kernel"], -0.5 * decay * params["kernel"], atol=1e-7)
 

@@ -8,7 +8,7 @@ import pytest
 
 from fiancee_jax.data.ground import GROUND
 from fiancee_jax.data.head_parameters import MOTION_DIM, Motion, draw_identity, draw_motion
-from fiancee_jax.data.head_renderer import project, render, rotation
+from fiancee_jax.data.head_renderer import project, render
 
 SIZE = (64, 64)
 JAW, SMILE, LIDS, GAZE_X = 6, 7, slice(10, 12), 12
@@ -81,15 +81,6 @@ def test_points_project_as_the_convention_says():
     )
     assert project(nose, right)[0, 0] > 0.2
     assert project(nose, down)[0, 1] > 0.2
-
-
-def test_rotations_of_a_batch_are_rotations():
-    poses = np.random.default_rng(1).normal(0, 1, (2, 3, 6)).astype(np.float32)
-    turns = np.asarray(rotation(poses))
-    assert turns.shape == (2, 3, 3, 3)
-    products = turns @ turns.swapaxes(-1, -2)
-    np.testing.assert_allclose(products, np.broadcast_to(np.eye(3), products.shape), atol=1e-5)
-    np.testing.assert_allclose(np.linalg.det(turns), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -52,14 +52,6 @@ def test_unposed_undoes_posed(numbers):
     np.testing.assert_allclose(back, [points[0, 0, 0], points[1, 2, 1]], atol=1e-5)
 
 
-def test_rotations_are_rotations():
-    found = np.asarray(volume.rotation(jnp.array([[0.3, -0.7, 1.1], [0, 0, 0]], jnp.float32)))
-    np.testing.assert_allclose(
-        found @ found.transpose(0, 2, 1), np.eye(3)[None].repeat(2, 0), atol=1e-6
-    )
-    np.testing.assert_allclose(np.linalg.det(found), 1, atol=1e-6)
-
-
 def test_the_grid_has_the_centres_of_voxels():
     found = volume.grid((2, 4, 1))
     assert found.shape == (2, 4, 1, 3)

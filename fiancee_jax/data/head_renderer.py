@@ -15,6 +15,7 @@ from fiancee_jax.data.head_identities import Identity
 from fiancee_jax.data.head_materials import colour, mix, shade, wave
 from fiancee_jax.data.head_parameters import Motion
 from fiancee_jax.data.head_surfaces import Array, Scene, Vector, distance, kind
+from fiancee_jax.poses import rotation
 
 SAMPLES = 2  # rays a pixel, along each side
 BLOCK = 4  # rays along each side of a bundle, which starts as one
@@ -25,30 +26,6 @@ REACH = 0.12  # how far from a surface others cast their shade on it
 NEARBY = 0.05  # rays that end this near a surface show it
 BACK = -0.04  # a step back at most, out of what a long step went into
 CAUTION = 0.95  # share of the distance that a step goes: blended surfaces are nearer than they say
-
-
-def rotation(pose: Any) -> Any:
-    """Turn of the head: Rz(roll) @ Rx(pitch) @ Ry(yaw).
-
-    Args:
-        pose: [..., 6].
-
-    Returns:
-        [..., 3, 3].
-    """
-    yaw, pitch, roll = pose[..., 0], pose[..., 1], pose[..., 2]
-    zero, one = jnp.zeros_like(yaw), jnp.ones_like(yaw)
-
-    def matrix(*rows: Array) -> Array:
-        return jnp.stack(rows, -1).reshape(*yaw.shape, 3, 3)
-
-    c, s = jnp.cos(yaw), jnp.sin(yaw)
-    ry = matrix(c, zero, s, zero, one, zero, -s, zero, c)
-    c, s = jnp.cos(pitch), jnp.sin(pitch)
-    rx = matrix(one, zero, zero, zero, c, s, zero, -s, c)
-    c, s = jnp.cos(roll), jnp.sin(roll)
-    rz = matrix(c, -s, zero, s, c, zero, zero, zero, one)
-    return rz @ rx @ ry
 
 
 def project(points: Any, pose: Any) -> Any:

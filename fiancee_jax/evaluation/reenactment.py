@@ -47,7 +47,8 @@ from fiancee_jax.evaluation.records import BATCH, Judges
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.inference import Renderer
 from fiancee_jax.models import lpips
-from fiancee_jax.models.volume import POSE, rotation
+from fiancee_jax.models.volume import POSE
+from fiancee_jax.poses import rotation
 
 KINDS = {"self": 0.0, "cross": 1.0}  # share of pairs whose driver is another identity
 KNOWN = ("source", "driver", "mask", "source_pose", "driver_pose", "motion")

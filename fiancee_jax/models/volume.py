@@ -10,25 +10,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fiancee_jax.poses import rotation
+
 POSE = 6  # numbers
-
-
-def rotation(angles: Float[Array, "b 3"]) -> Float[Array, "b 3 3"]:
-    """``Rz(roll) Rx(pitch) Ry(yaw)`` of (yaw, pitch, roll): the nose goes right, down, tilts."""
-    yaw, pitch, roll = angles[:, 0], angles[:, 1], angles[:, 2]
-    zero, one = jnp.zeros_like(yaw), jnp.ones_like(yaw)
-
-    def matrix(*rows: tuple[Array, Array, Array]) -> Array:
-        return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
-
-    def both(angle: Array) -> tuple[Array, Array]:
-        return jnp.cos(angle), jnp.sin(angle)
-
-    (cy, sy), (cp, sp), (cr, sr) = both(yaw), both(pitch), both(roll)
-    about_y = matrix((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
-    about_x = matrix((one, zero, zero), (zero, cp, sp), (zero, -sp, cp))
-    about_z = matrix((cr, -sr, zero), (sr, cr, zero), (zero, zero, one))
-    return about_z @ about_x @ about_y
 
 
 def grid(shape: tuple[int, ...]) -> Float[Array, "d h w 3"]:

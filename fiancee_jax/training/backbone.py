@@ -34,16 +34,17 @@ from fiancee_jax.training.workspace import Workspace
 
 
 # --- state --------------------------------------------------------------------------------------
-def optimizer(phase: Any, lr: float, b1: float, b2: float) -> optax.GradientTransformation:
+def optimizer(
+    phase: Any, lr: float, b1: float, b2: float, decay: float = 0.0
+) -> optax.GradientTransformation:
     """Adam with a constant rate, or one that falls to 0 along a cosine; AdamW if weights decay."""
     rate = optax.cosine_decay_schedule(lr, phase.steps) if phase.schedule == "cosine" else lr
-    decay = getattr(phase, "weight_decay", 0.0)
     return optax.adamw(rate, b1, b2, weight_decay=decay) if decay else optax.adam(rate, b1, b2)
 
 
 def optimizers(phase: BackbonePhase) -> tuple[Any, Any]:
     """Of generator and discriminator."""
-    args = (phase.beta1, phase.beta2)
+    args = (phase.beta1, phase.beta2, phase.weight_decay)
     return optimizer(phase, phase.lr_g, *args), optimizer(phase, phase.lr_d, *args)
 
 
