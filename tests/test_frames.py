@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fiancee_jax.data.frames import fit, read_clip, read_picture
+from fiancee_jax.data.clip_files import read_frame, read_size
+from fiancee_jax.data.frames import fit, read_clip
 from fiancee_jax.data.ground import GROUND
 from fiancee_jax.errors import UserError
 
@@ -62,22 +63,23 @@ def test_other_files_are_ignored_and_formats_mix(files):
 
 def test_alpha_is_the_matte(tmp_path):
     pixels = save(tmp_path / "a.png", mode="RGBA")
-    found = read_picture(tmp_path / "a.png").astype(float)
+    found = read_frame(tmp_path / "a.png").astype(float)
     alpha = pixels[..., 3:] / 255
     np.testing.assert_allclose(found, alpha * pixels[..., :3] + (1 - alpha) * GROUND, atol=0.51)
     Image.fromarray(pixels).quantize(16).save(tmp_path / "palette.png", transparency=0)
-    assert (read_picture(tmp_path / "palette.png") == GROUND).all(-1).any()
+    assert (read_frame(tmp_path / "palette.png") == GROUND).all(-1).any()
 
 
 def test_greyscale_and_turned_pictures(tmp_path):
     pixels = save(tmp_path / "rgb.png", (32, 48))
     Image.fromarray(pixels[..., 0]).save(tmp_path / "grey.png")
-    grey = read_picture(tmp_path / "grey.png")
+    grey = read_frame(tmp_path / "grey.png")
     np.testing.assert_array_equal(grey, np.repeat(pixels[..., :1], 3, 2))
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright: turn a quarter to the right
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(read_picture(tmp_path / "turned.png"), np.rot90(pixels, -1))
+    np.testing.assert_array_equal(read_frame(tmp_path / "turned.png"), np.rot90(pixels, -1))
+    assert read_size(tmp_path / "turned.png") == (48, 32)
 
 
 def test_another_aspect_is_cut_to_the_centre(files):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from fiancee_jax.data import labels as label_files
 from fiancee_jax.data.ground import over_ground
@@ -24,6 +25,7 @@ HINT = (
     f"size in each clip; or that under ROOT/{', ROOT/'.join(SPLITS)}. Mend, move or remove these "
     "files; or change the data set's fields, such as --data.root."
 )
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # Exif: the tag, and its turns by a quarter
 Size = tuple[int, int]
 
 
@@ -196,33 +198,42 @@ def _same_names(clips: Sequence[Clip]) -> list[str]:
 
 # --- frames -------------------------------------------------------------------------------------
 def read_size(path: pathlib.Path) -> Size:
-    """(height, width) of a frame, from its header.
+    """(height, width) of a frame as `read_frame` gives it, from its header.
 
     Raises:
         UserError: the file is no image, damaged as far as can be told without decoding it, too
             large or has more than 8 bits per channel.
     """
     with label_files.open_image(path) as image:
-        if image.mode[0] in "IF":
-            raise UserError(f"{path}: found mode {image.mode}; expected 8 bits per channel")
+        _check_mode(image, path)
+        exif = Image.Exif()
+        exif.load(image.info.get("exif", b""))  # image.getexif() would decode a PNG
+        turned = exif.get(ORIENTATION, 1) in SIDEWAYS
         try:
             image.verify()
         except label_files.UNREADABLE as error:
             raise UserError(f"{path}: damaged or cut short ({error}); copy it anew") from None
-        return image.height, image.width
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def read_frame(path: pathlib.Path) -> np.ndarray:
-    """Decodes a frame.
+    """Decodes a picture, upright whichever way the camera was held.
 
     Returns:
         [h, w, 3] uint8; where the file has an alpha channel, laid over the ground.
 
     Raises:
-        UserError: the file is absent, damaged or too large.
+        UserError: the file is absent, damaged, too large or has more than 8 bits per channel.
     """
     with label_files.open_image(path) as image:
+        _check_mode(image, path)
         label_files.decoded(image, path)
-        if image.has_transparency_data:
-            return over_ground(np.asarray(image.convert("RGBA")))
-        return np.array(image.convert("RGB"))
+        upright = ImageOps.exif_transpose(image)
+        if upright.has_transparency_data:
+            return over_ground(np.asarray(upright.convert("RGBA")))
+        return np.array(upright.convert("RGB"))
+
+
+def _check_mode(image: Image.Image, path: pathlib.Path) -> None:
+    if image.mode[0] in "IF":
+        raise UserError(f"{path}: found mode {image.mode}; expected 8 bits per channel")

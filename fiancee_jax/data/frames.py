@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ImageOps
 
 from fiancee_jax.data import labels as label_files
-from fiancee_jax.data.clip_files import SUFFIXES, natural
-from fiancee_jax.data.ground import has_foreground, over_ground
+from fiancee_jax.data.clip_files import SUFFIXES, natural, read_frame
+from fiancee_jax.data.ground import has_foreground
 from fiancee_jax.data.transforms import Size, centre_box, resize_image
 from fiancee_jax.errors import UserError
 
@@ -58,7 +57,7 @@ class Clip:
 
     def read(self, index: int) -> np.ndarray:
         """Frame `index`, [h, w, 3] uint8, of the model's size."""
-        return fit(read_picture(self.frames[index].path), self.size)
+        return fit(read_frame(self.frames[index].path), self.size)
 
 
 def read_clip(source: str | os.PathLike[str], driver: str | os.PathLike[str], size: Size) -> Clip:
@@ -108,35 +107,16 @@ def read_own(
         )
     files = sorted(files, key=lambda p: (natural(p.stem), p.name))
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, count).astype(int)]
-    pictures = label_files.in_threads(read_picture, chosen)
+    pictures = label_files.in_threads(read_frame, chosen)
     for file, picture in zip(chosen, pictures, strict=True):
         _check_aspect(f"the picture {file}", (picture.shape[0], picture.shape[1]), size)
     return np.stack([fit(picture, size) for picture in pictures])
 
 
 # --- pictures -----------------------------------------------------------------------------------
-def read_picture(path: pathlib.Path) -> np.ndarray:
-    """Decodes a picture, upright whichever way the camera was held.
-
-    Returns:
-        [h, w, 3] uint8; where the file has an alpha channel, laid over the ground.
-
-    Raises:
-        UserError: the file is absent, damaged, too large or has more than 8 bits per channel.
-    """
-    with label_files.open_image(path) as image:
-        if image.mode[0] in "IF":
-            raise UserError(f"{path}: found mode {image.mode}; expected 8 bits per channel")
-        label_files.decoded(image, path)
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data:
-            return over_ground(np.asarray(upright.convert("RGBA")))
-        return np.asarray(upright.convert("RGB"))
-
-
 def _read_source(path: pathlib.Path) -> np.ndarray:
     try:
-        return label_files.in_threads(read_picture, [path])[0]
+        return label_files.in_threads(read_frame, [path])[0]
     except UserError as error:
         hint = "Give a source picture: PNG, JPEG or WebP."
         raise UserError(f"{error}. {hint}") from None
@@ -201,7 +181,7 @@ def _read_driver(folder: pathlib.Path) -> tuple[tuple[Frame, ...], Size]:
 def _shape(path: pathlib.Path) -> Size | str:
     """(height, width) of a frame, or what is wrong with it."""
     try:
-        picture = read_picture(path)
+        picture = read_frame(path)
     except UserError as error:
         return str(error)
     return picture.shape[0], picture.shape[1]
