@@ -106,3 +106,21 @@ def test_kept_until_something_changes(tmp_path):
         path.write_bytes(damaged)
         np.testing.assert_array_equal(keeping.kept(path, "b", make).lpips, RECORDS.lpips)
     assert len(calls) == 5
+
+
+def test_arrays_are_kept_while_their_mark_fits(tmp_path):
+    path, calls = tmp_path / "kept.npz", []
+
+    def make():
+        calls.append(1)
+        return {"names": np.array(["a"]), "self.psnr": np.ones((1, 2))}
+
+    for mark in ("one", "one", "two"):
+        found = keeping.kept_arrays(path, mark, make)
+        assert found["names"].tolist() == ["a"]
+        np.testing.assert_array_equal(found["self.psnr"], np.ones((1, 2)))
+        assert set(found) == {"names", "self.psnr"}
+    assert len(calls) == 2
+    path.write_bytes(b"damaged")
+    keeping.kept_arrays(path, "two", make)
+    assert len(calls) == 3

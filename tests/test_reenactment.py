@@ -1,4 +1,4 @@
-"""Measuring reenactment: every column against direct calls, masks, poses, what is kept."""
+"""Measuring reenactment: every column against direct calls, masks, poses."""
 
 import dataclasses
 import types
@@ -134,21 +134,3 @@ def test_families_without_a_motion_encoder_have_no_pose_error():
     picture = np.zeros((2, *SIZE, 3), np.float32)
     pose = np.zeros((2, 6), np.float32)
     assert reenactment._pose_errors(renderer, pose, "error", [picture]) == {}  # pyright: ignore
-
-
-def test_arrays_are_kept_while_their_mark_fits(tmp_path):
-    path, calls = tmp_path / "kept.npz", []
-
-    def make():
-        calls.append(1)
-        return {"names": np.array(["a"]), "self.psnr": np.ones((1, 2))}
-
-    for mark in ("one", "one", "two"):
-        found = reenactment.kept(path, mark, make)
-        assert found["names"].tolist() == ["a"]
-        np.testing.assert_array_equal(found["self.psnr"], np.ones((1, 2)))
-        assert set(found) == {"names", "self.psnr"}
-    assert len(calls) == 2
-    path.write_bytes(b"damaged")
-    reenactment.kept(path, "two", make)
-    assert len(calls) == 3

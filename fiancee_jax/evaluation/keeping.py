@@ -19,6 +19,8 @@ from fiancee_jax.data.folders import FolderSource
 from fiancee_jax.evaluation.records import DISTANCES, Judges, Records
 from fiancee_jax.inference import Renderer
 
+Arrays = dict[str, Any]  # NumPy arrays by name
+
 FORMAT = 2  # of the file; raise it when a column changes its meaning
 
 
@@ -55,26 +57,35 @@ def _files(source: Any) -> list[list[Any]]:
 
 def kept(path: pathlib.Path, mark: str, make: Callable[[], Records]) -> Records:
     """The records in `path` if they carry `mark`, else made and written there."""
-    kept = _read(path, mark) if path.is_file() else None
-    if kept:
-        return kept
-    records = make()
+    found = kept_arrays(path, mark, lambda: _arrays(make()))
+    distances = {name: found.pop(name) for name in DISTANCES if name in found}
+    return Records(distances=distances, **found)  # pyright: ignore[reportArgumentType]
+
+
+def _arrays(records: Records) -> Arrays:
     columns = {field.name: getattr(records, field.name) for field in dataclasses.fields(records)}
     distances = columns.pop("distances")
-    arrays: dict[str, Any] = {k: v for k, v in columns.items() if v is not None} | distances
+    return {k: v for k, v in columns.items() if v is not None} | distances
+
+
+def kept_arrays(path: pathlib.Path, mark: str, make: Callable[[], Arrays]) -> Arrays:
+    """The arrays in `path` if they carry `mark`, else made and written there."""
+    found = _read(path, mark) if path.is_file() else None
+    if found:
+        return found
+    arrays = make()
     unfinished = path.with_name(f"{path.stem}.tmp.npz")
-    np.savez(unfinished, fingerprint=np.array(mark), **arrays)
+    np.savez(unfinished, allow_pickle=False, fingerprint=np.array(mark), **arrays)
     unfinished.replace(path)
-    return records
+    return arrays
 
 
-def _read(path: pathlib.Path, mark: str) -> Records | None:
-    """Records of this mark; None for others, and for a file that is damaged or something else."""
+def _read(path: pathlib.Path, mark: str) -> Arrays | None:
+    """Arrays of this mark; None for others, and for a file that is damaged or something else."""
     try:
-        with path.open("rb") as file, np.load(file) as kept:
-            found = dict(kept) if str(kept["fingerprint"]) == mark else {}
+        with path.open("rb") as file, np.load(file) as archive:
+            found = dict(archive) if str(archive["fingerprint"]) == mark else {}
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
-    distances = {name: found.pop(name) for name in DISTANCES if name in found}
     found.pop("fingerprint", None)
-    return Records(distances=distances, **found) if found else None  # pyright: ignore[reportArgumentType]
+    return found or None

@@ -30,9 +30,7 @@ source's picture, copied as the answer; the backbone's is the one before):
 from __future__ import annotations
 
 import functools
-import pathlib
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -213,27 +211,3 @@ def degrees_apart(a: Float[Array, "b 6"], b: Float[Array, "b 6"]) -> Float[Array
     """Angle of the turn from one head pose to another, degrees."""
     apart = jnp.linalg.norm(rotation(a[:, :3]) - rotation(b[:, :3]), axis=(1, 2))
     return jnp.degrees(2 * jnp.arcsin(jnp.minimum(apart / 8**0.5, 1.0)))
-
-
-# --- kept on disk ---------------------------------------------------------------------------------
-def kept(path: pathlib.Path, mark: str, make: Callable[[], Measured]) -> Measured:
-    """The arrays in `path` if they carry `mark`, else made and written there."""
-    found = _read(path, mark) if path.is_file() else None
-    if found:
-        return found
-    found = make()
-    unfinished = path.with_name(f"{path.stem}.tmp.npz")
-    np.savez(unfinished, allow_pickle=False, fingerprint=np.array(mark), **found)
-    unfinished.replace(path)
-    return found
-
-
-def _read(path: pathlib.Path, mark: str) -> Measured | None:
-    """Arrays of this mark; None for others, and for a file that is damaged or something else."""
-    try:
-        with path.open("rb") as file, np.load(file) as archive:
-            found = dict(archive) if str(archive["fingerprint"]) == mark else {}
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        return None
-    found.pop("fingerprint", None)
-    return found or None

@@ -115,7 +115,7 @@ def measured(study: Study, out: pathlib.Path) -> Measured:
     options = {"pairs": len(pairs), "format": FORMAT_VERSION}
     mark = keeping.fingerprint(study.renderer, judges, study.data, pairs, **options)
     measure = functools.partial(reenactment.measure, study.renderer, study.sources, judges)
-    return reenactment.kept(out / "reenactment.npz", mark, measure)
+    return keeping.kept_arrays(out / "reenactment.npz", mark, measure)
 
 
 def thresholds(
