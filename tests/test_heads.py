@@ -142,6 +142,8 @@ def test_only_training_drivers_are_jittered():
     np.testing.assert_array_equal(plain["driver"], plain["image"])
     change = np.abs(jittered["driver"].astype(float) - plain["driver"]).mean()
     assert 1 < change < 40
+    ground = (plain["driver"] == GROUND).all(-1)
+    assert (jittered["driver"][ground] == GROUND).all(), "its outline and pose stay"
     for key in ("source", "image", "mask", "motion"):
         np.testing.assert_array_equal(plain[key], jittered[key])
     report = element(1, cross=0.0, jitter=True)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from fiancee_jax.data.driver_jitter import jitter
+from fiancee_jax.data.driver_jitter import recolour
 from fiancee_jax.data.ground import GROUND
 from fiancee_jax.data.head_identities import Identity, draw_identity
 from fiancee_jax.data.head_parameters import MOTION_DIM, Motion, draw_clip, draw_motion
@@ -38,8 +38,9 @@ class Heads:
         seed: which heads.
         cross: share of pairs whose driver is another identity; the target is always the source's.
         own: further frames of the source's identity in each element, in motions of their own.
-        jitter: in split train, changes the driver's colours and outline a little, so that models
-            take its motion and not its looks (MegaPortraits, section 3).
+        jitter: in split train, changes the driver's colours, so that models take its motion and not
+            its looks (MegaPortraits, section 3). Its outline stays, unlike that of `Clips`: the
+            poses are exact, and drivers of other identities give no shape away.
     """
 
     procedural: ClassVar[bool] = True  # all splits are drawn in the same way
@@ -109,7 +110,7 @@ class HeadSource:
         images, masks = render(who, how, self.size)
         driven = images[2]
         if self.data.jitter and self.split == "train":
-            driven = jitter(driven, _stream(self.data.seed, self.split, _JITTER, index))
+            driven = recolour(driven, _stream(self.data.seed, self.split, _JITTER, index))
         element = {
             "name": f"heads_{self.split}_{index:06d}",
             "source": images[0],

@@ -25,6 +25,7 @@ from fiancee_jax.models.layers import average_pool
 from fiancee_jax.models.megaportraits_modules import (
     ENCODED,
     LIMITS,
+    POSES,
     Head,
     PatchDiscriminator,
     Stage,
@@ -50,6 +51,7 @@ class MegaPortraits(StagedGenerator):
         depth: slices of the volume.
         channels: of the volume.
         appearance_width: channels after the first layer of the appearance encoder.
+        appearance_blocks: its residual blocks of the volume.
         encoder: width, levels and blocks for each level of the encoders of descriptor and motion.
         descriptor: numbers that describe the source as a whole (e_s).
         expression: numbers of an expression (z).
@@ -64,11 +66,12 @@ class MegaPortraits(StagedGenerator):
         contrast: weight of the contrast of motion descriptors. `roll`: it is of pictures in the
             motion of other drivers of the batch, as published, which costs a second forward pass;
             without it of the batch's own, for data whose drivers are of other identities already.
-        pose: weight of the head poses' error, for data that knows them (the published model takes
-            its pose encoder ready-made).
+        pose: weight of the head poses' error, for data that knows them; the backbone then also
+            turns by the true ones while it is trained (the published model takes its pose encoder
+            ready-made).
     """
 
-    training_names = ("source_pose", "driver_pose")
+    training_names = POSES
     encodes = True
     light_fields = ("seen", "own")
     layer_words = {  # noqa: RUF012 (a class variable)
@@ -85,6 +88,7 @@ class MegaPortraits(StagedGenerator):
     depth: int = 16
     channels: int = 96
     appearance_width: int = 64
+    appearance_blocks: int = 3
     encoder: tuple[int, int, int] = (64, 4, 2)
     descriptor: int = 512
     expression: int = 512
@@ -117,8 +121,8 @@ class MegaPortraits(StagedGenerator):
         return self.blocks + self.doublings
 
     def condition(self, inputs: Inputs) -> dict[str, Array]:
-        """The pictures, and what has been encoded of them already."""
-        names = (*self.input_names, *ENCODED)
+        """The pictures, their poses if known, and what has been encoded of them already."""
+        names = (*self.input_names, *self.training_names, *ENCODED)
         return {name: inputs[name] for name in names if name in inputs}
 
     def stem(self) -> nn.Module:
@@ -129,6 +133,7 @@ class MegaPortraits(StagedGenerator):
             self.depth,
             self.channels,
             self.appearance_width,
+            self.appearance_blocks,
             self.encoder,
             self.descriptor,
             self.expression,

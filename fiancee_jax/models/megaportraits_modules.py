@@ -23,7 +23,7 @@ from fiancee_jax.models.residual import (
 )
 from fiancee_jax.models.volume import POSE, grid, look_up, posed, unposed
 
-START = 4  # shorter side of the volume that a warp generator begins with
+START = 4  # shorter side of the volume that a warp generator begins with, of an encoder's last map
 ENCODED = (  # by `Stem.encode`
     "canonical",
     "descriptor",
@@ -32,15 +32,15 @@ ENCODED = (  # by `Stem.encode`
     "motion",
     "latent",
 )
+POSES = ("source_pose", "driver_pose")  # of a condition in training, where they are known
 FARTHEST, GENTLE = 0.5, 0.1  # of shifts: their limit, and how near 0 they begin
-VOLUME_BLOCKS = 3  # of the appearance encoder, after the volume has been made
 LIMITS = (1.6, 0.8, 0.8, 0.5, 0.5, 0.4)  # of a pose: radians, half picture sides, log scale
 
 
 class Appearance(nn.Module):
     """E_app: a picture to a volume of features.
 
-    7x7 convolution, a residual block and a pooling for each halving, 1x1 to depth x channels, three
+    7x7 convolution, a residual block and a pooling for each halving, 1x1 to depth x channels,
     residual blocks of the volume.
     """
 
@@ -48,6 +48,7 @@ class Appearance(nn.Module):
     halvings: int
     depth: int
     channels: int
+    blocks: int
 
     @nn.compact
     def __call__(self, picture: Float[Array, "b h w 3"]) -> Float[Array, "b d h2 w2 c"]:
@@ -59,13 +60,17 @@ class Appearance(nn.Module):
         x = StandardConv(self.depth * self.channels, 1, name="to_volume")(x)
         b, h, w, _ = x.shape
         x = x.reshape(b, h, w, self.depth, self.channels).transpose(0, 3, 1, 2, 4)
-        for i in range(VOLUME_BLOCKS):
+        for i in range(self.blocks):
             x = ResBlock3D(self.channels, name=f"volume_{i}")(x)
         return x
 
 
 class Encoder(nn.Module):
-    """A picture to a vector: residual blocks with a pooling after each width, mean, linear map."""
+    """A picture to a vector: residual blocks with a pooling after each width, means, linear map.
+
+    The means are of cells, `START` or more of them along the shorter side: one mean of everything
+    would not say where in the picture something is.
+    """
 
     width: int
     levels: int
@@ -80,8 +85,15 @@ class Encoder(nn.Module):
             for block in range(self.blocks):
                 x = ResBlock(self.width * 2**level, name=f"block_{level}_{block}")(x)
             x = average_pool(x)
-        x = nn.relu(group_norm(x, name="norm")).mean((1, 2))
+        x = nn.relu(group_norm(x, name="norm"))
+        x = average_pool(x, _cells(x.shape[1], x.shape[2])).reshape(len(x), -1)
         return nn.Dense(self.features, name="out")(x.astype(jnp.float32))
+
+
+def _cells(height: int, width: int) -> int:
+    """The largest side of cells that fill the map and are at least `START` by `START`."""
+    most = max(1, min(height, width) // START)
+    return next(n for n in range(most, 0, -1) if height % n == 0 == width % n)
 
 
 class Motion(nn.Module):
@@ -153,7 +165,9 @@ class Stem(nn.Module):
     """All that comes before the decoder: from source and driver to the features after P.
 
     A condition holds pictures by input name, and may hold what `encode` returned for it before:
-    that is then not computed again.
+    that is then not computed again. In training the volume turns by the true poses of source and
+    driver where the condition has them, as the published model has its poses from a network that
+    it does not train.
     """
 
     width: int
@@ -161,6 +175,7 @@ class Stem(nn.Module):
     depth: int
     channels: int
     appearance_width: int
+    appearance_blocks: int
     encoder: tuple[int, int, int]
     descriptor: int
     expression: int
@@ -173,7 +188,7 @@ class Stem(nn.Module):
         height, width = (side >> self.halvings for side in self.size)
         shape = (self.depth, height, width)
         args = (self.appearance_width, self.halvings, self.depth, self.channels)
-        self.appearance = Appearance(*args)
+        self.appearance = Appearance(*args, self.appearance_blocks)
         self.describe = Encoder(*self.encoder, self.descriptor)
         self.motion = Motion(*self.encoder, self.expression)
         self.warp_source = Warp(self.warp_width, shape)
@@ -185,11 +200,14 @@ class Stem(nn.Module):
         self, condition: dict[str, Array], *, train: bool = False
     ) -> Float[Array, "b h w c"]:
         """The features after P, [b, h / 2^halvings, w / 2^halvings, width]."""
-        del train
-        return self.encode(condition)["latent"]
+        return self.encode(condition, POSES if train else ())["latent"]
 
-    def encode(self, condition: dict[str, Array]) -> dict[str, Array]:
+    def encode(self, condition: dict[str, Array], known: tuple[str, ...] = ()) -> dict[str, Array]:
         """What all exits share; of a source alone only what depends on nothing else.
+
+        Args:
+            condition: see the class.
+            known: the poses to take from the condition where it has them.
 
         Returns:
             canonical [b, d, h', w', c]: the source's volume, facing the viewer; descriptor [b, k];
@@ -197,32 +215,33 @@ class Stem(nn.Module):
             with a driver motion [b, m] and latent, the features after P.
         """
         found = {name: condition[name] for name in ENCODED if name in condition}
+        poses = [condition.get(name) if name in known else None for name in POSES]
         if "canonical" not in found:
-            found |= self._source(condition["source"])
+            found |= self._source(condition["source"], poses[0])
         if "own" in condition and "own_motion" not in found:
             b, k, *picture = condition["own"].shape
             motions = self.motion(condition["own"].reshape(b * k, *picture))
             found["own_motion"] = motions.reshape(b, k, -1)
         if "driver" in condition and "latent" not in found:
             motion = self.motion(condition["driver"])
-            found |= {"motion": motion, "latent": self._driven(found, motion)}
+            found |= {"motion": motion, "latent": self._driven(found, motion, poses[1])}
         return found
 
-    def _source(self, picture: Float[Array, "b h w 3"]) -> dict[str, Array]:
+    def _source(self, picture: Float[Array, "b h w 3"], pose: Array | None) -> dict[str, Array]:
         """The volume turned to face the viewer with a neutral expression (W_s, then G3D)."""
         volume, motion = self.appearance(picture), self.motion(picture)
         descriptor = self.describe(picture)
-        points = posed(grid(volume.shape[1:4]), motion[:, :POSE])
+        points = posed(grid(volume.shape[1:4]), motion[:, :POSE] if pose is None else pose)
         shifts = self.warp_source(_code(motion, descriptor, picture))
         canonical = self.refine(look_up(volume, points + shifts))
         return {"canonical": canonical, "descriptor": descriptor, "source_motion": motion}
 
     def _driven(
-        self, source: dict[str, Array], motion: Float[Array, "b m"]
+        self, source: dict[str, Array], motion: Float[Array, "b m"], pose: Array | None
     ) -> Float[Array, "b h w c"]:
         """The canonical volume in the driver's motion (W_d), then P."""
         volume = source["canonical"]
-        points = unposed(grid(volume.shape[1:4]), motion[:, :POSE])
+        points = unposed(grid(volume.shape[1:4]), motion[:, :POSE] if pose is None else pose)
         shifts = self.warp_driver(_code(motion, source["descriptor"], volume))
         turned = look_up(volume, points + shifts)
         b, d, h, w, c = turned.shape
