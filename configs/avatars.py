@@ -45,7 +45,7 @@ config = Config(
     exits=(Exit(0, 0.25), Exit(0, 0.5), Exit(1, 0.25), Exit(3, 0.25), Exit(3, 0.5), Exit(5, 0.5)),
     guides=Guides(form="none"),
     backbone=BackbonePhase(
-        steps=10000,
+        steps=6000,
         batch_size=4,
         step="fused",
         lr_g=6e-4,
@@ -56,6 +56,7 @@ config = Config(
         init_gain=1.0,
         ema_decay=0.998,
         reconstruction=10.0,
+        l1=5.0,
         recollect=1,
     ),
     branches=BranchesPhase(steps=1500, batch_size=16, lr=2e-3, lpips_net="alex", measure=512),

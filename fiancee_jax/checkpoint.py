@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
+import os
 import pathlib
 import shlex
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fiancee_jax import digests
 from fiancee_jax.config import PHASES
 from fiancee_jax.errors import UserError
 
 PyTree = Any
 EMPTY = "empty"  # stands in for a pytree without leaves, which Orbax does not store
+DAMAGED = "damaged"  # folder beside the phases'
+DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EIO,
+)
+LOG = logging.getLogger(__name__)
 
 logging.getLogger("absl").setLevel(logging.ERROR)
 
@@ -25,7 +40,9 @@ class Store:
     """The checkpoints of a workdir.
 
     Each phase has steps, and each step three items: ``model`` (what rendering needs), ``train``
-    (what continuing needs besides) and ``extra`` (JSON: finished, loader state, menu, ...).
+    (what continuing needs besides) and ``extra`` (JSON: finished, loader state, menu, ...). A step
+    appears when all of it is on disk; it is then sealed with digests (`digests`), and one that no
+    longer agrees with them is passed over, with a warning, for the one before it.
     """
 
     def __init__(self, workdir: str | pathlib.Path, keep: int = 2) -> None:
@@ -33,6 +50,8 @@ class Store:
         self.root = pathlib.Path(workdir).resolve() / "checkpoints"
         self.keep = keep
         self._managers: dict[str, ocp.CheckpointManager] = {}
+        self._unsealed: dict[str, int] = {}  # phase -> the step that is on its way to the disk
+        self._good: dict[tuple[str, int], bool] = {}
 
     def _manager(self, phase: str) -> ocp.CheckpointManager:
         if phase not in self._managers:
@@ -51,53 +70,122 @@ class Store:
     def save(
         self, phase: str, step: int, *, model: PyTree, train: PyTree, extra: dict[str, Any]
     ) -> None:
-        """Saves one step; an older save of the same step is replaced."""
-        manager = self._manager(phase)
-        if step in manager.all_steps():
-            manager.wait_until_finished()  # it may still be on its way to the disk
-            manager.delete(step)
-        manager.save(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardSave(_filled(model)),
-                train=ocp.args.StandardSave(_filled(train)),
-                extra=ocp.args.JsonSave(extra),
-            ),
-            force=True,
-        )
+        """Saves one step in the background; an older save of the same step is replaced.
+
+        Raises:
+            UserError: it cannot be written, or the step before could not be.
+        """
+        with self._saving(phase, step):
+            self._seal(phase)
+            self._set_damaged_aside(phase)
+            manager = self._manager(phase)
+            if step in manager.all_steps():
+                manager.delete(step)
+                self._good.pop((phase, step), None)
+            manager.save(
+                step,
+                args=ocp.args.Composite(
+                    model=ocp.args.StandardSave(_filled(model)),
+                    train=ocp.args.StandardSave(_filled(train)),
+                    extra=ocp.args.JsonSave(extra),
+                ),
+                force=True,
+            )
+            self._unsealed[phase] = step
 
     def wait(self) -> None:
-        """Returns when all saves are on disk; raises what went wrong in the background."""
-        for manager in self._managers.values():
-            manager.wait_until_finished()
-            manager.check_for_errors()
+        """Returns when all saves are on disk and sealed.
+
+        Raises:
+            UserError: one could not be written.
+        """
+        for phase in list(self._managers):
+            with self._saving(phase, self._unsealed.get(phase)):
+                self._seal(phase)
+
+    def _seal(self, phase: str) -> None:
+        """Waits for the save on its way, raises what went wrong, and writes its digests."""
+        manager, step = self._manager(phase), self._unsealed.pop(phase, None)
+        manager.wait_until_finished()
+        manager.check_for_errors()
+        if step is not None and jax.process_index() == 0:
+            digests.seal(self.root / phase / str(step))
+        if step is not None:
+            self._good[phase, step] = True
+
+    @contextlib.contextmanager
+    def _saving(self, phase: str, step: int | None) -> Iterator[None]:
+        """Any failure becomes one clear message."""
+        try:
+            yield
+        except Exception as error:
+            self._unsealed.pop(phase, None)
+            with contextlib.suppress(Exception):  # the same failure
+                self._managers.pop(phase).close()  # a new one cleans up
+            which = f"step {step} of " if step is not None else ""
+            last = self.latest(phase)
+            kept = "there is none before it" if last is None else f"step {last} is the last good"
+            raise UserError(
+                f"{which}the phase {phase!r} could not be saved in {self.root}: {_reason(error)} "
+                f"({kept}). Make room or mend the folder's permissions, and run the same command "
+                "again."
+            ) from error
+
+    def _set_damaged_aside(self, phase: str) -> None:
+        """Moves steps that fail their check away: a later step must not seem older than they."""
+        for step in [s for (p, s), good in self._good.items() if p == phase and not good]:
+            self._managers.pop(phase).close()
+            (self.root / DAMAGED).mkdir(exist_ok=True)
+            shutil.move(
+                self.root / phase / str(step), _free(self.root / DAMAGED / f"{phase}-{step}")
+            )
+            del self._good[phase, step]
 
     def close(self) -> None:
         """Waits, then frees the background threads."""
-        self.wait()
-        for manager in self._managers.values():
-            manager.close()
-        self._managers.clear()
+        try:
+            self.wait()
+        finally:
+            for manager in self._managers.values():
+                manager.close()
+            self._managers.clear()
 
     def set_aside(self, phase: str) -> pathlib.Path | None:
         """Moves a phase's checkpoints away, so that it starts anew; nothing is deleted."""
         if phase in self._managers:
+            with self._saving(phase, self._unsealed.get(phase)):
+                self._seal(phase)
             self._managers.pop(phase).close()
         path = self.root / phase
         if not path.is_dir():
             return None
-        aside = next(
-            p for i in range(1, 10_000) if not (p := self.root / f"{phase}.old-{i}").exists()
-        )
+        aside = _free(self.root / f"{phase}.old")
         shutil.move(path, aside)
+        self._good = {key: good for key, good in self._good.items() if key[0] != phase}
         return aside
 
     # --- reading --------------------------------------------------------------------------
     def latest(self, phase: str) -> int | None:
-        """The last complete step of a phase, or None."""
+        """The last step of a phase that is complete and undamaged, or None."""
         if not (self.root / phase).is_dir():
             return None
-        return self._manager(phase).latest_step()
+        steps = sorted(self._manager(phase).all_steps(), reverse=True)
+        return next((step for step in steps if self._is_good(phase, step)), None)
+
+    def _is_good(self, phase: str, step: int) -> bool:
+        """Whether a step passes its check, which is made once; says so if it does not."""
+        if (phase, step) not in self._good:
+            wrong = digests.problem(self.root / phase / str(step))
+            self._good[phase, step] = not wrong
+            if wrong:
+                LOG.warning(
+                    "%s: step %d of the phase %r is damaged (%s); the one before it is taken",
+                    self.root,
+                    step,
+                    phase,
+                    wrong,
+                )
+        return self._good[phase, step]
 
     def finished(self, phase: str) -> bool:
         """Whether the phase has run to its end."""
@@ -132,6 +220,20 @@ class Store:
         if step is None:
             raise UserError(missing(self.root.parent, phase))
         return step
+
+
+def _reason(error: Exception) -> str:
+    """The operating system's words, which TensorStore buries in its own; else the first line."""
+    text = str(error)
+    known = (os.strerror(number) for number in DISK_ERRORS)
+    lines = text.splitlines() or [type(error).__name__]
+    return next((words for words in known if words in text), lines[0][:300])
+
+
+def _free(path: pathlib.Path) -> pathlib.Path:
+    """The first of path-1, path-2, ... that is not there."""
+    numbered = (path.with_name(f"{path.name}-{i}") for i in range(1, 10_000))
+    return next(p for p in numbered if not p.exists())
 
 
 def missing(workdir: pathlib.Path, phase: str) -> str:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fiancee_jax.errors import UserError
+from fiancee_jax.errors import Interrupted, UserError
 
 USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
 
@@ -32,6 +32,9 @@ def run(main: Callable[[], None]) -> None:
         else:
             print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        sys.exit(128 + error.number)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

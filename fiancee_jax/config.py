@@ -102,6 +102,8 @@ class BackbonePhase:
             latent. Not part of OASIS; only for data that knows its latents (procedural).
         reconstruction: weight of L1 + LPIPS to the target, for a family whose inputs say all about
             it (a source and a driver).
+        l1: weight of L1 in `own_latent` and `reconstruction`, where LPIPS has 1. More of it where
+            pictures are small: LPIPS hardly sees what is smaller than its first step of 4 pixels.
         perceptual_net: the network of that LPIPS.
         precision: of the networks' computation. Parameters, their average, optimiser, statistics,
             spectral norm and losses are float32 in any case; so is the finished model.
@@ -126,6 +128,7 @@ class BackbonePhase:
     weight_decay: float = 0.0
     own_latent: float = 0.0
     reconstruction: float = 0.0
+    l1: float = 1.0
     perceptual_net: Literal["alex", "vgg"] = "alex"
     precision: Precision = "float32"
     accumulate: int = 1
@@ -210,12 +213,19 @@ class CalibrationPhase:
 
 @dataclasses.dataclass(frozen=True)
 class Logging:
-    """How often training speaks, draws and saves, in steps; `keep` checkpoints of each phase."""
+    """How often training speaks, draws and saves, in steps.
+
+    Attributes:
+        keep: the last so many checkpoints of each phase.
+        roll_backs: how often a phase may go back to its last checkpoint when a value is not finite,
+            and go on with the data and the random numbers that come after it; 0 stops.
+    """
 
     every: int = 50
     preview_every: int = 500
     checkpoint_every: int = 500
     keep: int = 2
+    roll_backs: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""The one exception for mistakes in what a person gave us."""
+"""The exceptions that are no bugs: mistakes in what a person gave us, and being told to stop."""
+
+from __future__ import annotations
+
+import signal
 
 
 class UserError(ValueError):
@@ -10,4 +14,25 @@ class UserError(ValueError):
 
 
 class NonFiniteError(UserError):
-    """Training met a value that is not finite; the last good checkpoint is untouched."""
+    """Training met a value that is not finite; the last good checkpoint is untouched.
+
+    Attributes:
+        what: which value, phase and step.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what} {remedy}".strip())
+        self.what = what
+
+
+class Interrupted(Exception):  # noqa: N818 (it is no error)
+    """A signal asked the program to stop, and it has: what was done is on disk.
+
+    Attributes:
+        number: the signal's. The command line exits with status 128 + number, as shells do.
+        what: where it stopped.
+    """
+
+    def __init__(self, number: int, what: str = "") -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}{what}")
+        self.number, self.what = number, what

@@ -2,7 +2,14 @@
 
 import dataclasses
 import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
 
+import hypothesis
+import hypothesis.strategies
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -172,3 +179,108 @@ def test_extra_is_plain_json(store):
     save(store, **extra)
     store.wait()
     assert store.extra("backbone") == extra
+
+
+# --- damage -------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """Steps 1 and 2 of a phase; `x` is the step."""
+    folder = tmp_path_factory.mktemp("two") / "run"
+    store = Store(folder)
+    for step in (1, 2):
+        tree = {"x": jnp.full(5, step, jnp.float32)}
+        store.save("backbone", step, model=tree, train=tree, extra={"step": step})
+    store.close()
+    return folder
+
+
+def step_read(folder):
+    """Which step everything that is read comes from."""
+    store = Store(folder)
+    found = {
+        store.latest("backbone"),
+        store.extra("backbone")["step"],
+        int(store.model("backbone")["x"][0]),
+        int(store.train("backbone", {"x": jnp.zeros(5)})["x"][0]),
+    }
+    store.close()
+    (step,) = found
+    return step
+
+
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(data=hypothesis.strategies.data())
+def test_a_damaged_step_is_passed_over(two_steps, data):
+    with tempfile.TemporaryDirectory() as copy:
+        folder = pathlib.Path(copy) / "run"
+        shutil.copytree(two_steps, folder)
+        assert step_read(folder) == 2
+        step = folder / "checkpoints" / "backbone" / "2"
+        files = sorted(path for path in step.rglob("*") if path.is_file() and path.stat().st_size)
+        path = data.draw(hypothesis.strategies.sampled_from(files))
+        content = bytearray(path.read_bytes())
+        place = data.draw(hypothesis.strategies.integers(0, len(content) - 1))
+        if data.draw(hypothesis.strategies.booleans()):
+            path.write_bytes(content[:place])
+        else:
+            content[place] ^= 1 << data.draw(hypothesis.strategies.integers(0, 7))
+            path.write_bytes(content)
+        assert step_read(folder) == 1
+
+
+def test_a_damaged_step_is_named_and_set_aside_by_the_next_save(two_steps, tmp_path, caplog):
+    folder = tmp_path / "run"
+    shutil.copytree(two_steps, folder)
+    (folder / "checkpoints" / "backbone" / "2" / "extra" / "metadata").write_text("{")
+    store = Store(folder)
+    assert store.latest("backbone") == 1
+    assert store.latest("backbone") == 1
+    (record,) = caplog.records
+    assert "step 2 of the phase 'backbone' is damaged (extra/metadata is not as" in record.message
+    save(store, step=2, again=True)
+    store.close()
+    assert Store(folder).extra("backbone") == {"again": True}
+    assert (folder / "checkpoints" / "damaged" / "backbone-2-1").is_dir()
+
+
+def test_without_any_good_step_the_phase_is_missing(two_steps, tmp_path, caplog):
+    folder = tmp_path / "run"
+    shutil.copytree(two_steps, folder)
+    for step in ("1", "2"):
+        shutil.rmtree(folder / "checkpoints" / "backbone" / step / "model")
+    with pytest.raises(UserError, match="holds no checkpoint of the phase 'backbone'"):
+        Store(folder).model("backbone")
+    assert len(caplog.records) == 2
+
+
+FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+from fiancee_jax.checkpoint import Store
+from fiancee_jax.errors import UserError
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store, rng = Store(sys.argv[1]), np.random.default_rng(0)
+store.save("backbone", 1, model={"x": rng.normal(size=9)}, train={}, extra={"step": 1})
+store.wait()
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    store.save("backbone", 2, model={"x": rng.normal(size=90_000)}, train={}, extra={"step": 2})
+    store.wait()
+except UserError as error:
+    print(error)
+    print(store.latest("backbone"), store.extra("backbone"))
+"""
+
+
+def test_a_full_disk_is_one_message_and_the_last_step_stays(tmp_path):
+    """A limit on the size of files stands for the disk's."""
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    message, kept = done.stdout.splitlines()
+    assert message.startswith("step 2 of the phase 'backbone' could not be saved in ")
+    assert "File too large (step 1 is the last good)" in message
+    assert "Make room" in message
+    assert kept == "1 {'step': 1}"
+    assert Store(tmp_path / "run").extra("backbone") == {"step": 1}

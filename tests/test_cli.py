@@ -1,11 +1,12 @@
 """What every command shares."""
 
 import re
+import signal
 
 import pytest
 
 from fiancee_jax import cli
-from fiancee_jax.errors import UserError
+from fiancee_jax.errors import Interrupted, UserError
 
 
 def test_run_turns_a_mistake_into_one_line_and_status_2(capsys):
@@ -42,6 +43,16 @@ def test_run_stops_quietly_when_interrupted(capsys):
         cli.run(main)
     assert stop.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_signal_is_one_line_and_the_status_that_shells_use(capsys):
+    def main():
+        raise Interrupted(signal.SIGTERM, " after step 3")
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main)
+    assert stop.value.code == 128 + 15
+    assert capsys.readouterr().err == "stopped by SIGTERM after step 3\n"
 
 
 def test_run_hides_no_bug():

@@ -340,7 +340,8 @@ def test_the_published_step_turns_drivers_and_learns_poses():
     step = backbone.make_step(model, phase)
     state, metrics = step(state, Batch(inputs, pictures(2, 2)), jax.random.key(0), None)
     wanted = {"g_adv", "g_match", "g_contrast", "g_pose", "d_fake", "d_real"}
-    assert set(metrics) == wanted
+    norms = {f"{net}_{name}" for net in "gd" for name in ("gradient", "update")}
+    assert set(metrics) == wanted | norms
     assert all(np.isfinite(total) for total, _ in metrics.values())
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before, state["params"])
     assert min(jax.tree.leaves(moved["stem"])) > 0  # every part of it learns

@@ -60,7 +60,8 @@ def group_norm(x, count, scale, bias):
 
 def by_numpy(x, layer):
     x = np.asarray(x)
-    kernel = np.asarray(residual.standardised(layer["kernel"])) * np.asarray(layer["scale"])
+    scale = np.asarray(layer["gain" if "gain" in layer else "scale"])
+    kernel = np.asarray(residual.standardised(layer["kernel"])) * scale
     return by_hand.conv({"kernel": kernel, "bias": layer["bias"]}, x)
 
 
@@ -68,6 +69,7 @@ def test_a_block_by_hand():
     x, block = features(2, 4, 6, 16), residual.ResBlock(8)
     params = drawn(block, x)["params"]
     params["conv_0"]["scale"] = 1 + 0.1 * features(8)
+    params["conv_1"]["gain"] = 1 - 0.1 * features(8)
     dx = group_norm(x, 2, 1, 0)
     dx = by_numpy(np.maximum(dx, 0), params["conv_0"])
     dx = by_numpy(np.maximum(group_norm(dx, 1, 1, 0), 0), params["conv_1"])
@@ -75,12 +77,22 @@ def test_a_block_by_hand():
     np.testing.assert_allclose(run(block, params, x), expected, atol=2e-4)
 
 
-def test_a_block_of_the_same_width_keeps_its_input_on_the_skip():
+def test_a_fresh_block_is_its_skip():
     x, block = features(1, 4, 4, 8), residual.ResBlock(8)
     params = drawn(block, x)["params"]
     assert "skip" not in params
-    params["conv_1"]["scale"] = np.zeros(8, np.float32)
-    np.testing.assert_allclose(run(block, params, x), x, atol=1e-6)
+    np.testing.assert_array_equal(run(block, params, x), x)
+    volume = features(1, 2, 4, 4, 8)
+    same, wider = residual.ResBlock3D(8), residual.ResBlock3D(16, still=True)
+    np.testing.assert_array_equal(run(same, drawn(same, volume)["params"], volume), volume)
+    assert not np.any(run(wider, drawn(wider, volume)["params"], volume))
+
+
+def test_a_fresh_block_learns_at_once():
+    x, block = features(1, 4, 4, 8), residual.ResBlock(8)
+    params = drawn(block, x)["params"]
+    gradient = jax.grad(lambda p: jnp.sum(run(block, p, x) ** 2))(params)
+    assert np.abs(gradient["conv_1"]["gain"]).min() > 0
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -100,6 +112,7 @@ def test_a_convolution_of_volumes_is_xlas_own(size):
 def test_a_code_scales_and_shifts_the_norms():
     x, code, block = features(1, 2, 4, 4, 8), features(1, 5), residual.ResBlock3D(8)
     params = drawn(block, x, code)["params"]
+    params["conv_1"]["planes"]["gain"] = np.ones(8, np.float32)
     plain = {k: v for k, v in params.items() if not k.endswith("_code")}
     silent = {
         k: jax.tree.map(np.zeros_like, v) if k.endswith("_code") else v for k, v in params.items()

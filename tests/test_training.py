@@ -1,9 +1,12 @@
 """The phases on a tiny generator: they learn, resume to the bit, and refuse what cannot work."""
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import shlex
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -26,15 +29,14 @@ from fiancee_jax.config import (
     write_config,
 )
 from fiancee_jax.data import Batch, Folder
-from fiancee_jax.errors import NonFiniteError
+from fiancee_jax.errors import Interrupted, NonFiniteError
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.models.dcgan import Dcgan
 from fiancee_jax.training import adversarial, backbone, branches, predictor, run
 from fiancee_jax.training.arguments import parse
+from fiancee_jax.training.lock import locked
 from fiancee_jax.training.log import Log, average, mean
-from fiancee_jax.training.loop import fit
 from fiancee_jax.training.run import train
-from fiancee_jax.training.workspace import Workspace
 
 SIZE = (32, 32)
 
@@ -204,6 +206,34 @@ def test_a_size_that_does_not_divide_is_refused(tmp_path):
         train(other, tmp_path)
 
 
+def test_a_workdir_in_use_is_refused_before_anything_is_written(tmp_path):
+    with locked(tmp_path), pytest.raises(fj.UserError, match=r"is training in .* already"):
+        train(quick(), tmp_path, phases=["backbone"])
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("what", ["", " in phase 'backbone' after step 3, which is saved"])
+def test_a_signal_says_how_to_continue(tmp_path, monkeypatch, what):
+    def stopped(work):
+        raise Interrupted(signal.SIGTERM, what)
+
+    monkeypatch.setitem(run.RUN, "backbone", stopped)
+    with pytest.raises(Interrupted, match=f"stopped by SIGTERM{what}") as caught:
+        train(quick(), tmp_path, phases=["backbone"])
+    line = str(caught.value).split("Continue with: python train.py ")[1]
+    assert parse(shlex.split(line)).phases == ("backbone",)
+    assert ("starts anew" in str(caught.value)) == (not what)
+
+
+def test_a_full_disk_is_one_message(tmp_path, monkeypatch):
+    def full(work):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+
+    monkeypatch.setitem(run.RUN, "backbone", full)
+    with pytest.raises(fj.UserError, match=r"cannot write metrics\.jsonl: No space left"):
+        train(quick(), tmp_path, phases=["backbone"])
+
+
 def test_a_workdir_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(fj.UserError, match="cannot write to the workdir"):
@@ -227,59 +257,6 @@ def test_a_value_that_is_not_finite_stops_with_step_and_phase(tmp_path):
     other = dataclasses.replace(quick(), backbone=phase)
     with pytest.raises(NonFiniteError, match=r"non-finite in phase 'backbone' by step 2"):
         train(other, tmp_path, phases=["backbone"])
-
-
-# --- the loop -----------------------------------------------------------------------------------
-def counting(tmp_path, step_fn, steps, data=np.zeros(8, np.float32), **logging):  # noqa: B008
-    """Trains a number that grows by one in each step."""
-    logging = Logging(**{"every": 1, "checkpoint_every": 1, **logging})
-    work = Workspace(config(logging=logging), tmp_path, Store(tmp_path), Log(None))
-    rows = predictor.Rows((data,), 4, seed=0)
-    try:
-        fit(work, "backbone", {"x": jnp.float32(0)}, step_fn, rows, steps, model_of=lambda s: s)
-    finally:
-        work.store.close()
-
-
-def test_a_phase_that_is_cut_short_is_finished(tmp_path):
-    def step(state, batch, key):
-        if int(state["x"]) == 3:
-            raise KeyboardInterrupt
-        return {"x": state["x"] + 1}, {"loss": mean(state["x"])}
-
-    with pytest.raises(KeyboardInterrupt):
-        counting(tmp_path, step, 5)
-    assert not Store(tmp_path).finished("backbone")
-    counting(tmp_path, step, 2)
-    assert Store(tmp_path).finished("backbone")
-    assert float(Store(tmp_path).model("backbone")["x"]) == 3
-
-
-def test_a_model_without_a_place_in_the_data_starts_at_its_beginning(tmp_path):
-    """An imported one: its checkpoint holds weights, but nothing of the loader."""
-    store, imported = Store(tmp_path), {"x": jnp.float32(7)}
-    store.save("backbone", 1, model=imported, train=imported, extra={"finished": True})
-    store.close()
-    seen = []
-
-    def step(state, batch, key):
-        seen.append(np.asarray(batch[0]))
-        return {"x": state["x"] + 1}, {"loss": mean(state["x"])}
-
-    counting(tmp_path, step, 2, np.arange(8, dtype=np.float32))
-    assert float(Store(tmp_path).model("backbone")["x"]) == 8
-    first = next(predictor.Rows((np.arange(8, dtype=np.float32),), 4, seed=0))
-    np.testing.assert_array_equal(seen, first)
-
-
-@pytest.mark.parametrize(("loss", "weight"), [(np.nan, 1.0), (1.0, np.inf)])
-def test_what_is_not_finite_is_not_saved(tmp_path, loss, weight):
-    def step(state, batch, key):
-        return {"x": jnp.float32(weight)}, {"loss": mean(loss)}
-
-    with pytest.raises(NonFiniteError, match=r"(loss|the model) became non-finite.*by step 2"):
-        counting(tmp_path, step, 4, every=100, checkpoint_every=2)
-    assert Store(tmp_path).latest("backbone") is None
 
 
 # --- steps --------------------------------------------------------------------------------------
@@ -344,7 +321,7 @@ def test_choose_picks_so_many_exits():
 
 @pytest.mark.slow
 def test_branches_learn_with_an_adversary_and_random_exits(trained, tmp_path):
-    for changes in ({"adversarial": 0.1}, {"exits_per_step": 1}):
+    for changes in ({"adversarial": 0.1}, {"adversarial": 0.1, "exits_per_step": 1}):
         other = config(branches=dataclasses.replace(config().branches, **changes))
         train(other, tmp_path, phases=["backbone", "guides", "branches"])
         assert Store(tmp_path).finished("branches")

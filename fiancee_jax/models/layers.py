@@ -18,7 +18,13 @@ PyTree = Any
 
 GAIN = 0.02  # the gain of OASIS's xavier-normal initialisation
 MOMENTUM = 0.9  # of running batch statistics; 1 - PyTorch's 0.1
-STARTS = {"bias": 0.0, "scale": 1.0, "mean": 0.0, "var": 1.0}  # where variables begin, by name
+STARTS = {
+    "bias": 0.0,
+    "scale": 1.0,
+    "gain": 0.0,
+    "mean": 0.0,
+    "var": 1.0,
+}  # where variables begin, by name
 BASE_LIMIT = 0.97  # base pictures are clipped to this before arctanh
 
 

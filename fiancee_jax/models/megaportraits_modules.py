@@ -157,7 +157,7 @@ class VolumeNetwork(nn.Module):
             x = pool_volume(ResBlock3D(features, name=f"down_{i}")(x))
         for i, skip in reversed(list(enumerate(skips))):
             features = channels if i == 0 else self.features[i - 1]
-            x = skip + ResBlock3D(features, name=f"up_{i}")(grow_volume(x))
+            x = skip + ResBlock3D(features, still=True, name=f"up_{i}")(grow_volume(x))
         return ResBlock3D(channels, name="last")(x)
 
 

@@ -4,6 +4,8 @@ The blocks of MegaPortraits (Drobyshev et al., 2022, supplement): group norm (Wu
 convolution, twice, plus a skip that is a 1x1 convolution where the number of channels changes.
 Kernels are standardised (Qiao et al., 2019) and divided by the root of their fan-in, with a learnt
 scale for each output (Brock et al., 2021): without it a block's output would grow with its width.
+A block begins as its skip (De & Smith, 2020): what a source shows reaches the picture from the
+first step on, through thirty blocks.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fiancee_jax.models.layers import average_pool, convolve, upsample, xavier_normal
+from fiancee_jax.models.layers import STARTS, average_pool, convolve, upsample, xavier_normal
 
 GROUPS = 32  # at most
 IN_GROUP = 8  # channels, at least: groups of one would be instance norm, which forgets colours
@@ -33,17 +35,25 @@ def group_norm(x: Array, *, affine: bool = True, name: str | None = None) -> Arr
 
 
 class StandardConv(nn.Module):
-    """A 'SAME' convolution of standardised weights, with a bias."""
+    """A 'SAME' convolution of standardised weights, with a bias.
+
+    Attributes:
+        features: channels of the result.
+        size: of the kernel, odd.
+        still: it begins as 0, by a scale that is called gain then.
+    """
 
     features: int
     size: int = 3
+    still: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
         """Returns [b, h, w, features]."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", xavier_normal(), shape)
-        scale = self.param("scale", nn.initializers.ones, (self.features,))
+        name = "gain" if self.still else "scale"
+        scale = self.param(name, nn.initializers.constant(STARTS[name]), (self.features,))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return convolve(x, standardised(kernel) * scale.reshape(1, 1, 1, -1), bias)
 
@@ -64,7 +74,8 @@ class ResBlock(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
         """Returns [b, h, w, features]."""
         dx = StandardConv(self.features, name="conv_0")(nn.relu(group_norm(x, name="norm_0")))
-        dx = StandardConv(self.features, name="conv_1")(nn.relu(group_norm(dx, name="norm_1")))
+        last = StandardConv(self.features, still=True, name="conv_1")
+        dx = last(nn.relu(group_norm(dx, name="norm_1")))
         if x.shape[-1] != self.features:
             x = StandardConv(self.features, 1, name="skip")(x)
         return x + dx
@@ -80,6 +91,7 @@ class StandardConv3D(nn.Module):
 
     features: int
     size: int = 3
+    still: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d h w c"]) -> Float[Array, "b d h w e"]:
@@ -89,13 +101,18 @@ class StandardConv3D(nn.Module):
             padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
             x = jnp.concatenate([padded[:, i : i + d] for i in range(3)], axis=-1)
         planes = x.reshape(b * d, h, w, x.shape[-1])
-        return StandardConv(self.features, self.size, name="planes")(planes).reshape(b, d, h, w, -1)
+        convolution = StandardConv(self.features, self.size, self.still, name="planes")
+        return convolution(planes).reshape(b, d, h, w, -1)
 
 
 class ResBlock3D(nn.Module):
-    """`ResBlock` of a volume; with `code` its norms are scaled and shifted by it (adaptive)."""
+    """`ResBlock` of a volume; with `code` its norms are scaled and shifted by it (adaptive).
+
+    With `still` its skip begins as 0 too, if it has one that is a convolution.
+    """
 
     features: int
+    still: bool = False
 
     @nn.compact
     def __call__(
@@ -103,9 +120,10 @@ class ResBlock3D(nn.Module):
     ) -> Float[Array, "b d h w e"]:
         """Returns [b, d, h, w, features]."""
         dx = StandardConv3D(self.features, name="conv_0")(nn.relu(_norm(x, code, "norm_0")))
-        dx = StandardConv3D(self.features, name="conv_1")(nn.relu(_norm(dx, code, "norm_1")))
+        last = StandardConv3D(self.features, still=True, name="conv_1")
+        dx = last(nn.relu(_norm(dx, code, "norm_1")))
         if x.shape[-1] != self.features:
-            x = StandardConv3D(self.features, 1, name="skip")(x)
+            x = StandardConv3D(self.features, 1, self.still, name="skip")(x)
         return x + dx
 
 

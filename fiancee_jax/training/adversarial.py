@@ -134,10 +134,9 @@ def generator_terms(
     terms = {"g_adv": model.family.generator_loss(logits, fake, batch.inputs)}
     weight = phase.own_latent + phase.reconstruction
     if weight > 0:
-        pixels = jnp.mean(losses.l1(fake, batch.target)) + jnp.mean(  # pyright: ignore[reportArgumentType]
-            lpips.distance(net, fake, batch.target)  # pyright: ignore[reportArgumentType]
-        )
-        terms["g_target"] = weight * pixels
+        pixels = jnp.mean(losses.l1(fake, batch.target))  # pyright: ignore[reportArgumentType]
+        features = jnp.mean(lpips.distance(net, fake, batch.target))  # pyright: ignore[reportArgumentType]
+        terms["g_l1"], terms["g_lpips"] = weight * phase.l1 * pixels, weight * features
     if batch.target is not None:
         terms |= model.family.target_losses(logits, fake, batch.target, batch.inputs)
     return sum(terms.values(), jnp.float32(0)), terms

@@ -28,7 +28,7 @@ from fiancee_jax.training.adversarial import (
     with_latents,
 )
 from fiancee_jax.training.averaged import averaged, converged
-from fiancee_jax.training.log import Metrics, mean
+from fiancee_jax.training.log import Metrics, mean, norms
 from fiancee_jax.training.loop import State, fit
 from fiancee_jax.training.workspace import Workspace
 
@@ -74,20 +74,24 @@ def init_state(model: MultiExit, phase: BackbonePhase, rng: np.random.Generator)
     }
 
 
-def update_generator(phase: BackbonePhase, state: State, grad: Any) -> State:
-    """The state after G's Adam update and a step of the weight average."""
+def update_generator(
+    phase: BackbonePhase, state: State, grad: Any
+) -> tuple[State, dict[str, Array]]:
+    """The state after G's Adam update and a step of the weight average; and the norms of both."""
     step, opt = optimizers(phase)[0].update(grad, state["opt_g"], state["params"])
     params = optax.apply_updates(state["params"], step)
     d = phase.ema_decay
     ema = jax.tree.map(lambda a, p: d * a + (1 - d) * p, state["ema"], params)
-    return {**state, "params": params, "ema": ema, "opt_g": opt}
+    return {**state, "params": params, "ema": ema, "opt_g": opt}, norms("g_", grad, step)
 
 
-def update_discriminator(phase: BackbonePhase, state: State, grad: Any) -> State:
-    """The state after D's Adam update."""
+def update_discriminator(
+    phase: BackbonePhase, state: State, grad: Any
+) -> tuple[State, dict[str, Array]]:
+    """The state after D's Adam update; and the norms of gradient and update."""
     step, opt = optimizers(phase)[1].update(grad, state["opt_d"], state["d_params"])
     params = optax.apply_updates(state["d_params"], step)
-    return {**state, "d_params": params, "opt_d": opt}
+    return {**state, "d_params": params, "opt_d": opt}, norms("d_", grad, step)
 
 
 # --- steps --------------------------------------------------------------------------------------
@@ -129,9 +133,10 @@ def fused_step(
     batch = with_latents(model, phase, batch, k_z)
     results = accumulate(gradients, state["batch_stats"], batch, phase.accumulate)
     stats, (grad_g, grad_d, terms) = results
-    state = update_discriminator(phase, update_generator(phase, state, grad_g), grad_d)
+    state, g_norms = update_generator(phase, state, grad_g)
+    state, d_norms = update_discriminator(phase, state, grad_d)
     state = {**state, "batch_stats": stats, "spectral": spectral, "d_spectral": d_spectral}
-    return state, {k: mean(v) for k, v in terms.items()}
+    return state, {k: mean(v) for k, v in {**terms, **g_norms, **d_norms}.items()}
 
 
 def published_step(
@@ -168,8 +173,9 @@ def generator_update(
     batch = with_latents(model, phase, batch, key)
     results = accumulate(gradients, state["batch_stats"], batch, phase.accumulate)
     stats, (grad, terms) = results
-    state = update_generator(phase, state, grad)
-    return {**state, "batch_stats": stats, "spectral": spectral, "d_spectral": d_spectral}, terms
+    state, found = update_generator(phase, state, grad)
+    state = {**state, "batch_stats": stats, "spectral": spectral, "d_spectral": d_spectral}
+    return state, {**terms, **found}
 
 
 def discriminator_update(
@@ -194,8 +200,9 @@ def discriminator_update(
     batch = with_latents(model, phase, batch, keys[0])
     results = accumulate(gradients, state["batch_stats"], batch, phase.accumulate)
     stats, (grad, terms) = results
-    state = update_discriminator(phase, state, grad)
-    return {**state, "batch_stats": stats, "spectral": spectral, "d_spectral": d_states[-1]}, terms
+    state, found = update_discriminator(phase, state, grad)
+    state = {**state, "batch_stats": stats, "spectral": spectral, "d_spectral": d_states[-1]}
+    return state, {**terms, **found}
 
 
 # --- the phase ----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from fiancee_jax.models.staged import Inputs
 from fiancee_jax.routing import menu
 from fiancee_jax.training import backbone, measure, preview
 from fiancee_jax.training.adversarial import discriminate, discriminator_terms, random_latents
-from fiancee_jax.training.log import Metrics, mean
+from fiancee_jax.training.log import Metrics, mean, norms
 from fiancee_jax.training.loop import State, fit
 from fiancee_jax.training.workspace import Workspace
 
@@ -91,7 +91,8 @@ def train_step(
         context, new = jax.lax.optimization_barrier((context, new))
         update = functools.partial(_update, model, phase, exit, context, net, critic)
         if phase.exits_per_step:
-            skip = functools.partial(_skip, target)
+            terms = jax.eval_shape(update, branch, opt)[-1]
+            skip = functools.partial(_skip, target, terms)
             results = jax.lax.cond(chosen[i], update, skip, branch, opt)
         else:
             results = update(branch, opt)
@@ -101,8 +102,9 @@ def train_step(
         pictures.append(picture)
     state = {**state, **new}
     if phase.adversarial > 0:
-        # D sees the pictures of one exit at a time, each as often as the others.
-        exit = jax.random.randint(jax.random.fold_in(k_mix, 1), (), 0, len(pictures))
+        # D sees the pictures of one trained exit at a time, each as often as the others.
+        key = jax.random.fold_in(k_mix, 1)
+        exit = jax.random.categorical(key, jnp.where(chosen, 0.0, -jnp.inf))
         fake = jnp.stack(pictures)[exit]
         state, d_metrics = _update_critic(model, phase, state, fake, batch, inputs, k_mix)
         metrics |= d_metrics
@@ -159,12 +161,16 @@ def _update(
 
     grad, (picture, changed, terms) = jax.grad(loss, has_aux=True)(branch["params"])
     step, opt = optimizer(phase).update(grad, opt)
-    params = optax.apply_updates(branch["params"], step)
+    params, terms = optax.apply_updates(branch["params"], step), terms | norms("", grad, step)
     return {**branch, "params": params, **changed}, opt, picture, terms
 
 
-def _skip(target: Array, branch: Any, opt: Any) -> tuple[Any, Any, Array, dict[str, Array]]:
-    return branch, opt, jnp.zeros_like(target), {"l1": jnp.float32(0), "lpips": jnp.float32(0)}
+def _skip(
+    target: Array, terms: dict[str, Any], branch: Any, opt: Any
+) -> tuple[Any, Any, Array, dict[str, Array]]:
+    """What `_update` returns for a branch that this step leaves alone; it is not counted."""
+    nothing = {name: jnp.zeros(term.shape, term.dtype) for name, term in terms.items()}
+    return branch, opt, jnp.zeros_like(target), nothing
 
 
 def _update_critic(
@@ -186,7 +192,7 @@ def _update_critic(
     step, opt = optax.adam(phase.lr_d, 0.0, 0.999).update(grad, state["opt_d"])
     params = optax.apply_updates(state["d_params"], step)
     state = {**state, "d_params": params, "opt_d": opt, "d_spectral": spectral}
-    return state, {k: mean(v) for k, v in terms.items()}
+    return state, {k: mean(v) for k, v in {**terms, **norms("d_", grad, step)}.items()}
 
 
 # --- the phase ----------------------------------------------------------------------------------

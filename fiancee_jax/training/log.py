@@ -11,8 +11,12 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+import optax
+from jaxtyping import Array
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fiancee_jax.files import write_atomically
 
 T = TypeVar("T")
 Metrics = dict[str, tuple[Any, Any]]  # name -> (sum, count)
@@ -21,6 +25,12 @@ Metrics = dict[str, tuple[Any, Any]]  # name -> (sum, count)
 def mean(value: Any) -> tuple[Any, float]:
     """A metric that was measured once in this step."""
     return value, 1.0
+
+
+def norms(prefix: str, gradient: Any, update: Any) -> dict[str, Array]:
+    """Euclidean norms over all parameters; they show trouble before the losses do."""
+    found = {"gradient": gradient, "update": update}
+    return {f"{prefix}{name}": optax.tree.norm(tree) for name, tree in found.items()}
 
 
 def average(history: list[Metrics]) -> dict[str, float]:
@@ -33,6 +43,14 @@ def average(history: list[Metrics]) -> dict[str, float]:
     return {n: float(s / c) for n, (s, c) in sums.items() if c > 0 or not math.isfinite(s)}
 
 
+def _stays(line: str, phase: str, step: int) -> bool:
+    try:
+        record = json.loads(line)
+        return line.endswith("\n") and (record["phase"] != phase or record["step"] <= step)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 class Log:
     """Writes ``metrics.jsonl`` and TensorBoard events into a workdir, and speaks to a person.
 
@@ -43,7 +61,8 @@ class Log:
         from tensorboardX import SummaryWriter
 
         self.console = Console(soft_wrap=True, highlight=False)
-        self._lines = (workdir / "metrics.jsonl").open("a") if workdir else None
+        self._path = workdir / "metrics.jsonl" if workdir else None
+        self._lines = self._path.open("a") if self._path else None
         self._board = SummaryWriter(str(workdir / "tensorboard")) if workdir else None
         self._progress: Progress | None = None
         self._start = (0, 0.0)
@@ -54,7 +73,8 @@ class Log:
         self.console.print(text, markup=False)
 
     def begin(self, phase: str, step: int, steps: int) -> None:
-        """Starts the progress of a phase."""
+        """Starts the progress of a phase; records of steps that are run again are taken out."""
+        self._forget(phase, step)
         self._start, self._waited = (step, time.perf_counter()), 0.0
         if self.console.is_terminal:
             columns = (BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -66,6 +86,17 @@ class Log:
             self._progress.start()
         else:
             self.say(f"{phase}: step {step} of {steps}, compiling (once)")
+
+    def _forget(self, phase: str, step: int) -> None:
+        """Leaves out what a phase recorded after a step, and a line that a kill cut short."""
+        if self._path is None or self._lines is None:
+            return
+        lines = self._path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if _stays(line, phase, step)]
+        if kept != lines:
+            self._lines.close()
+            write_atomically(self._path, "".join(kept).encode())
+            self._lines = self._path.open("a")
 
     def advance(self, step: int) -> None:
         """Moves the bar."""

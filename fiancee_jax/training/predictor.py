@@ -16,7 +16,7 @@ from fiancee_jax.exits import MultiExit
 from fiancee_jax.routing import menu
 from fiancee_jax.routing.policies import running_max
 from fiancee_jax.training import measure
-from fiancee_jax.training.log import Metrics, mean
+from fiancee_jax.training.log import Metrics, mean, norms
 from fiancee_jax.training.loop import State, fit
 from fiancee_jax.training.workspace import Workspace
 
@@ -60,7 +60,9 @@ def train_step(
     """One AdamW update on (grid, vector, target)."""
     loss, grad = jax.value_and_grad(functools.partial(loss_fn, model))(state["params"], *batch)
     step, opt = optimizer(phase).update(grad, state["opt"], state["params"])
-    return {"params": optax.apply_updates(state["params"], step), "opt": opt}, {"loss": mean(loss)}
+    terms = {"loss": loss, **norms("", grad, step)}
+    state = {"params": optax.apply_updates(state["params"], step), "opt": opt}
+    return state, {k: mean(v) for k, v in terms.items()}
 
 
 class Rows:

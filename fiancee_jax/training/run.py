@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 
 import jax
 
@@ -18,7 +20,9 @@ from fiancee_jax.config import (
     write_config,
 )
 from fiancee_jax.config_check import check_config
+from fiancee_jax.errors import Interrupted, UserError
 from fiancee_jax.training import backbone, branches, calibration, checks, guide_bank, predictor
+from fiancee_jax.training.lock import locked
 from fiancee_jax.training.log import Log
 from fiancee_jax.training.workspace import Workspace
 
@@ -52,6 +56,7 @@ def train(
 
     Raises:
         UserError: bad config, data or workdir, or a predecessor that is missing.
+        Interrupted: SIGTERM or SIGINT; what was done is saved.
     """
     checks.phases_exist(phases)
     config = resolve(load_config(config) if isinstance(config, str) else config)
@@ -67,22 +72,40 @@ def train(
     checks.batches_split(config, due)
     checks.make_writable(workdir)
     sources = checks.open_data(config, due)
-    log = Log(workdir)
-    if old is not None:
-        _say_changes(log, old, config)
-    if rerun:
-        _set_aside(store, log, PHASES[PHASES.index(chosen[0]) :])
-    write_config(config, workdir)
-    work = Workspace(config, workdir, store, log, sources)
-    try:
-        with jax.set_mesh(work.mesh):
-            for phase in chosen:
-                _run_phase(work, phase)
-    finally:
-        log.close()
-        store.close()
+    with locked(workdir):
+        log = Log(workdir)
+        if old is not None:
+            _say_changes(log, old, config)
+        if rerun:
+            _set_aside(store, log, PHASES[PHASES.index(chosen[0]) :])
+        write_config(config, workdir)
+        work = Workspace(config, workdir, store, log, sources=sources)
+        try:
+            with _told_how_to_continue(work, chosen), jax.set_mesh(work.mesh):
+                for phase in chosen:
+                    _run_phase(work, phase)
+        finally:
+            log.close()
+            store.close()
     log.say(f"written to {workdir}: checkpoints/, samples/, metrics.jsonl, tensorboard/")
     return workdir
+
+
+@contextlib.contextmanager
+def _told_how_to_continue(work: Workspace, phases: Sequence[str]) -> Iterator[None]:
+    """Stops in order at a signal, and says how to go on."""
+    try:
+        with work.interruption:
+            yield
+    except Interrupted as error:
+        what = error.what or "; the phase it was in starts anew"
+        line = shlex.join(["python", "train.py", str(work.workdir), "--phases", *phases])
+        raise Interrupted(error.number, f"{what}. Continue with: {line}") from None
+    except OSError as error:
+        raise UserError(
+            f"cannot write {error.filename or work.workdir}: {error.strerror or error}. What is in "
+            f"{work.store.root} stays; make room, and run the same command again."
+        ) from error
 
 
 def resolve(config: Config) -> Config:

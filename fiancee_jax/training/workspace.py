@@ -19,6 +19,7 @@ from fiancee_jax.config import PHASES, Config
 from fiancee_jax.data import Batch, Cached, batches
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models import lpips
+from fiancee_jax.training.interruption import Interruption
 from fiancee_jax.training.log import Log
 
 VARIABLE = {  # by phase
@@ -40,6 +41,7 @@ class Workspace:
     workdir: pathlib.Path
     store: Store
     log: Log
+    interruption: Interruption = dataclasses.field(default_factory=Interruption)
     sources: dict[str, Cached] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property

@@ -1,0 +1,43 @@
+"""Whether a folder is still what was written: a list of its files with sizes and SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+
+from fiancee_jax.files import write_atomically
+
+NAME = "digests.json"
+
+
+def seal(folder: pathlib.Path) -> None:
+    """Writes the list into the folder, whose files must be complete."""
+    found = {name: _digest(folder / name) for name in _names(folder)}
+    write_atomically(folder / NAME, json.dumps(found, indent=0).encode())
+
+
+def problem(folder: pathlib.Path) -> str:
+    """What is wrong with a folder: "" if it is as it was sealed, or was never sealed."""
+    try:
+        known = json.loads((folder / NAME).read_bytes())
+        for name in sorted(known):
+            if not (folder / name).is_file():
+                return f"{name} is missing"
+            if known[name] != _digest(folder / name):
+                return f"{name} is not as it was written"
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, TypeError) as error:
+        return f"{NAME} cannot be read ({error})"
+    return ""
+
+
+def _names(folder: pathlib.Path) -> list[str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in files if path.name != NAME)
+
+
+def _digest(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
