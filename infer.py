@@ -33,7 +33,10 @@ def main(arguments: Sequence[str]) -> None:
         )
     elif given & FOLDER:
         request = tyro.cli(render_folder.Request, prog="infer.py", args=arguments)
-        render_folder.run(request).print()
+        summary = render_folder.run(request)
+        summary.print()
+        if summary.failed:
+            raise SystemExit(cli.INCOMPLETE)
     else:
         request = tyro.cli(render_video.Request, prog="infer.py", args=arguments)
         render_video.run(request).print()

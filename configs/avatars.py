@@ -45,7 +45,7 @@ config = Config(
     exits=(Exit(0, 0.25), Exit(0, 0.5), Exit(1, 0.25), Exit(3, 0.25), Exit(3, 0.5), Exit(5, 0.5)),
     guides=Guides(form="none"),
     backbone=BackbonePhase(
-        steps=6000,
+        steps=10000,
         batch_size=4,
         step="fused",
         lr_g=6e-4,

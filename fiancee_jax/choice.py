@@ -19,6 +19,7 @@ from fiancee_jax.routing import policies
 from fiancee_jax.routing.calibration import Calibration, Setting
 
 Over = Literal["batch", "population"]
+MAX_LPIPS = 0.1  # taken by commands when no policy is given
 
 
 @dataclasses.dataclass(frozen=True)

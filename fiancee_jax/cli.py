@@ -17,7 +17,7 @@ from rich.text import Text
 
 from fiancee_jax.errors import Interrupted, UserError
 
-USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
+INCOMPLETE, USER_ERROR, INTERRUPTED = 1, 2, 130  # exit statuses
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,10 +1,15 @@
-"""Whether a folder is still what was written: a list of its files with sizes and SHA-256."""
+"""SHA-256 of folders, to see whether they are still what was written, and of pytrees."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
 
 from fiancee_jax.files import write_atomically
 
@@ -31,6 +36,14 @@ def problem(folder: pathlib.Path) -> str:
     except (OSError, ValueError, TypeError) as error:
         return f"{NAME} cannot be read ({error})"
     return ""
+
+
+def update(digest: Any, tree: PyTree) -> None:
+    """Adds the arrays of a pytree to a digest of hashlib: paths, dtypes, shapes and values."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        digest.update(f"{path}{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
 
 
 def _names(folder: pathlib.Path) -> list[str]:

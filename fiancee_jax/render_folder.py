@@ -1,41 +1,34 @@
 """Renders a folder of label maps: pictures, ``manifest.jsonl`` and ``index.html``.
 
 Everything is checked first; then batches stream through: while one is computed, the next is read
-and the one before it is written.
+and the one before it is written, and noted in a ledger from which a killed run goes on.
 """
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import time
-from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from fiancee_jax import cli, inference
-from fiancee_jax.choice import Choice, Over
+from fiancee_jax.choice import MAX_LPIPS, Choice, Over
 from fiancee_jax.colors import class_colors
-from fiancee_jax.data.labels import LabelFile, listed, raise_problems, read_label_folder
+from fiancee_jax.data.labels import raise_problems
 from fiancee_jax.errors import UserError
-from fiancee_jax.files import writable, write_atomically
+from fiancee_jax.files import write_atomically
 from fiancee_jax.inference import Renderer
+from fiancee_jax.ledger import Ledger, mark_of
+from fiancee_jax.render_checks import FEW, check, read_folder, shown, sizes, writable_folder
 from fiancee_jax.render_job import Batch, Job, Size, write_picture
-from fiancee_jax.report import MAX_CARDS, ExitLine, Picture, figures, page, share_of_full
-
-MAX_LPIPS = 0.1  # taken when no policy is given
-FEW = 20  # files named in one message
-# inputs of a family -> options of infer.py that give them
-FLAGS: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("labels",): ("--labels DIR",),
-    ("source", "driver"): ("--source PICTURE", "--driver DIR"),
-}
+from fiancee_jax.report import ExitLine, Picture, figures, page, share_of_full
 
 
 # --- what is asked for --------------------------------------------------------------------------
@@ -65,6 +58,8 @@ class Request:
         size: model: cut and resize every map to the size the model was trained for; native: render
             maps as they are.
         batch_size: maps in one call; eight or more for each device keep all of them busy.
+        strict: stop before anything is rendered if a label map is bad; otherwise it is recorded in
+            the manifest with the reason, and the others are rendered.
     """
 
     model: str
@@ -79,6 +74,7 @@ class Request:
     seed: int = 0
     size: Literal["model", "native"] = "model"
     batch_size: int = 16
+    strict: bool = False
 
     @property
     def choice(self) -> Choice:
@@ -97,6 +93,11 @@ class Request:
             self.risk_delta,
             self.budget_over,
         )
+
+    @property
+    def marked(self) -> dict[str, Any]:
+        """The options that pictures depend on."""
+        return {**dataclasses.asdict(self.choice), "seed": self.seed, "size": self.size}
 
     @property
     def policy(self) -> str:
@@ -133,6 +134,7 @@ class Summary:
             None where there was no other.
         out: the folder.
         policy: in words, with the calibrated setting where there is one.
+        failed: label maps that could not be rendered: name -> reason.
     """
 
     pictures: list[Picture]
@@ -141,6 +143,7 @@ class Summary:
     per_second: float | None
     out: pathlib.Path
     policy: str
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def print(self) -> None:
         """Prints the policy, the table of exits and the paths written."""
@@ -160,6 +163,10 @@ class Summary:
         print(f"{total} pictures in {self.seconds:.1f} s ({speed}).")
         names = (f"NAME.png ({total})", "manifest.jsonl", "index.html")
         print("\n".join(f"wrote {self.out / name}" for name in names))
+        if self.failed:
+            print(f"{len(self.failed)} label maps could not be rendered:")
+            print("\n".join(f"  {reason}" for reason in list(self.failed.values())[:FEW]))
+            print(f"The reasons are in {self.out / 'manifest.jsonl'} (--strict stops at once).")
 
 
 # --- the work -----------------------------------------------------------------------------------
@@ -172,36 +179,50 @@ def run(request: Request) -> Summary:
 def render_folder(renderer: Renderer, request: Request) -> Summary:
     """Renders the folder of `request` by `renderer` (its `model` is only a title then).
 
+    A run that was cut short is continued by the same request. A label map that is bad is recorded
+    and left out.
+
     Raises:
-        UserError: a mistake in the request, the label maps or the output folder; nothing has been
-            compiled or written then.
+        UserError: a mistake in the request, in all label maps (with `strict`: in one) or in the
+            output folder; nothing has been compiled or written then.
     """
     check(renderer, request)
-    files = _read_folder(renderer, request)
-    sizes = _sizes(renderer, request, files)
-    for size in sizes:
+    files, bad = read_folder(renderer, request)
+    groups = sizes(renderer, request, files, bad)
+    for size in groups:
         request.choice.check_size(renderer.model, size)
     setting = request.choice.guarantee(renderer.calibration)
     policy = request.policy if setting is None else f"{request.policy}: {setting.text}"
-    job = Job(renderer, request.choice, sizes, seed=request.seed, batch_size=request.batch_size)
+    job = Job(renderer, request.choice, groups, seed=request.seed, batch_size=request.batch_size)
     job.check_budget()
-    out = _writable_folder(request)
+    out = writable_folder(request)
+    ledger = Ledger(out, mark_of(renderer, request.marked), files)
     started = time.monotonic()
     with (
+        contextlib.closing(ledger),
         concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1) + 1) as pool,
         cli.Progress("pictures", len(files)) as progress,
     ):
-        pictures, per_second = _render_all(job, pool, progress, out, _shown(files))
-    pictures.sort(key=lambda picture: picture.name)
+        if ledger.done:
+            progress.say(f"continuing: {len(ledger.done)} of {len(files)} are done already")
+            progress.advance(len(ledger.done))
+        per_second = _render_all(job, pool, progress, out, shown(files), ledger)
+    pictures = sorted(ledger.done.values(), key=lambda picture: picture.name)
+    failed = dict(sorted((bad | job.failed).items()))
+    if not pictures:
+        raise_problems(f"{len(files)} label maps", list(failed.values()), "None was rendered.")
     exits = job.exit_lines(pictures)
-    lines = [json.dumps({**picture.record(), "policy": policy}) + "\n" for picture in pictures]
+    records = [{**picture.record(), "policy": policy} for picture in pictures]
+    records += [{"name": name, "error": reason} for name, reason in failed.items()]
+    lines = [json.dumps(record) + "\n" for record in records]
     write_atomically(out / "manifest.jsonl", "".join(lines).encode())
     classes = getattr(renderer.model.family, "classes", ())
     title = pathlib.Path(request.model).name or request.model
     said = "" if setting is None else setting.text
     html = page(title, request.policy, pictures, exits, classes, class_colors(classes), said)
     write_atomically(out / "index.html", html.encode())
-    return Summary(pictures, exits, time.monotonic() - started, per_second, out, policy)
+    ledger.finish()
+    return Summary(pictures, exits, time.monotonic() - started, per_second, out, policy, failed)
 
 
 def _render_all(
@@ -210,15 +231,19 @@ def _render_all(
     progress: cli.Progress,
     out: pathlib.Path,
     shown: set[str],
-) -> tuple[list[Picture], float | None]:
-    """All pictures, written; and how many there were in a second after each size's first batch."""
-    written = _Written(job, pool, progress, out, shown)
+    ledger: Ledger,
+) -> float | None:
+    """Writes all that is not done yet; how many pictures a second after each size's first batch."""
+    written = _Written(job, pool, progress, out, shown, ledger)
     timed, seconds = 0, 0.0
-    for size in job.sizes:
+    for size, files in job.sizes.items():
+        left = [file for file in files if file.name not in ledger.done]
+        if not left:
+            continue
         progress.say(_compiling(job, size))
         chosen = job.exits_under_budget(size, pool)
         begun, waiting = None, None
-        for batch in job.batches(size, pool):
+        for batch in job.batches(left, size, pool):
             exits, predicted = job.route(batch, chosen)
             images = job.images(batch, exits)  # computed while the host writes those before
             if waiting is not None:
@@ -229,9 +254,9 @@ def _render_all(
             written.add(*waiting)
         if begun is not None:  # the first batch, which compiled, is not timed
             seconds += time.monotonic() - begun
-            timed += len(job.sizes[size]) - job.batch_size
+            timed += len(left) - job.batch_size
     written.wait()
-    return written.pictures, timed / seconds if timed else None
+    return timed / seconds if timed else None
 
 
 @dataclasses.dataclass
@@ -243,6 +268,7 @@ class _Written:
     progress: cli.Progress
     out: pathlib.Path
     shown: set[str]
+    ledger: Ledger
     pictures: list[Picture] = dataclasses.field(default_factory=list)
     writes: list[concurrent.futures.Future[None]] = dataclasses.field(default_factory=list)
 
@@ -256,14 +282,16 @@ class _Written:
             shown = picture.name in self.shown
             args = self.job, self.out, batch, row, pixels[row], shown
             self.writes.append(self.pool.submit(write_picture, *args))
-        self.pictures += done
+        self.pictures = done
         self.progress.advance(len(done))
 
     def wait(self) -> None:
-        """Raises what went wrong with the files of the last batch."""
+        """Raises what went wrong with the files of the last batch; notes them if nothing did."""
         for write in self.writes:
             write.result()
         self.writes.clear()
+        self.ledger.add(self.pictures)
+        self.pictures = []
 
 
 def _compiling(job: Job, size: Size) -> str:
@@ -272,113 +300,3 @@ def _compiling(job: Job, size: Size) -> str:
     which = f"exits 1 to {last}" if job.number is None else f"exit {job.number}"
     height, width = size
     return f"compiling {which} of {last} for pictures of {height}x{width} (once) ..."
-
-
-# --- checks -------------------------------------------------------------------------------------
-def check(renderer: Renderer, request: Request) -> None:
-    """Raises UserError for options that cannot work with this model."""
-    request.check()
-    check_takes(renderer, ("labels",), request.model)
-    request.choice.check(renderer.model, renderer.calibration)
-    check_trained(renderer, request.choice)
-
-
-def check_takes(renderer: Renderer, inputs: tuple[str, ...], model: str) -> None:
-    """Raises UserError unless these are the inputs of the model, which the user calls `model`.
-
-    Further frames of a source go with the source: whoever renders it asks for them.
-    """
-    names = tuple(name for name in renderer.model.family.input_names if name != "own")
-    if names == inputs:
-        return
-    takes = f"takes {' and '.join(names)}" if names else "takes nothing but a latent z"
-    if names in FLAGS:
-        given = " ".join(FLAGS.get(inputs, inputs))
-        raise UserError(f"this model {takes}: give {' '.join(FLAGS[names])} in place of {given}.")
-    known = f"{{{', '.join(f'{name!r}: ...' for name in names)}}}" if names else "8"
-    raise UserError(
-        f"this model {takes}, and here only folders of label maps, and sources with their drivers, "
-        f"are rendered. Render it from Python: fiancee_jax.load({model!r})({known}, "
-        f"key=jax.random.key(0), max_lpips={MAX_LPIPS:g})."
-    )
-
-
-def check_trained(renderer: Renderer, choice: Choice) -> None:
-    """Raises UserError if the networks that the choice needs have not been trained."""
-    if choice.exit is None and not renderer.has_predictor:
-        raise UserError(
-            "this model has no predictor yet, so it cannot route: train the phase 'predictor', or "
-            "give --exit NUMBER or --exit full."
-        )
-    early = choice.exit is None or choice.number(renderer.model) < renderer.model.num_exits
-    if early and "branches" not in renderer.variables:
-        raise UserError("no branches have been trained; only --exit full can be rendered.")
-
-
-def _read_folder(renderer: Renderer, request: Request) -> list[LabelFile]:
-    """All label maps, checked."""
-    classes = getattr(renderer.model.family, "classes", ())
-    try:
-        files = read_label_folder(request.labels, classes)
-    except UserError as error:
-        raise UserError(f"{error}\nThe model knows these classes: {listed(classes)}.") from None
-    names = [file.name for file in files]
-    twice = [name for name, count in collections.Counter(names).items() if count > 1]
-    if twice:
-        raise UserError(
-            f"two label maps of {request.labels} have the same name but for the ending: "
-            f"{', '.join(sorted(twice)[:FEW])}. Each writes NAME.png; rename one."
-        )
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"the file name {name!r} is not valid UTF-8; rename it.") from None
-    return files
-
-
-def _sizes(
-    renderer: Renderer, request: Request, files: list[LabelFile]
-) -> dict[Size, list[LabelFile]]:
-    """Files by the size of their pictures."""
-    family = renderer.model.family
-    if request.size == "model":
-        height, width = family.size
-        other = [file for file in files if file.size != family.size]
-        if other:
-            print(
-                f"{len(other)} of {len(files)} label maps are not {height}x{width}: their centres "
-                "are cut to its aspect and resized by nearest (--size native renders as is).",
-                flush=True,
-            )
-        return {family.size: files}
-    divisor = family.stage_factor(1)
-    wrong = [f for f in files if any(side == 0 or side % divisor for side in f.size)]
-    if wrong:
-        raise_problems(
-            f"{len(files)} label maps with --size native",
-            [f"{f.path}: is {f.size[0]}x{f.size[1]}" for f in wrong],
-            f"Height and width must be divisible by {divisor}: crop or resize these maps, or leave "
-            "out --size native.",
-        )
-    groups: dict[Size, list[LabelFile]] = {}
-    for file in files:
-        groups.setdefault(file.size, []).append(file)
-    return dict(sorted(groups.items()))
-
-
-def _writable_folder(request: Request) -> pathlib.Path:
-    """The output folder with ``_labels/`` in it, made if need be and tried."""
-    out = request.out.expanduser().resolve()
-    labels = request.labels.expanduser().resolve()
-    if labels in (out, out / "_labels"):
-        raise UserError(
-            f"the label maps in {labels} would be overwritten; give --out another folder."
-        )
-    writable(out, out / "_labels")
-    return out
-
-
-def _shown(files: Sequence[LabelFile]) -> set[str]:
-    """Names of the files that get a card in the page."""
-    return set(sorted(file.name for file in files)[:MAX_CARDS])

@@ -15,7 +15,7 @@ import numpy as np
 
 from fiancee_jax import rendering
 from fiancee_jax.choice import Choice, under_budget
-from fiancee_jax.data.labels import LabelFile, fit_labels
+from fiancee_jax.data.labels import LabelFile, bad_ids, fit_labels
 from fiancee_jax.errors import UserError
 from fiancee_jax.files import write_png
 from fiancee_jax.inference import Renderer, file_latent
@@ -47,6 +47,7 @@ class Job:
         sizes: the files of each size (height, width) that pictures are rendered at.
         tables: GMACs of a picture by exit, [n], for each size.
         full: GMACs of the backbone alone for each size.
+        failed: files that could not be read when it was their turn: name -> reason.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Job:
         self.total = sum(map(len, sizes.values()))
         self.tables = {size: self._table(size) for size in sizes}
         self.full = {size: renderer.gmacs(size)[-1] for size in sizes}
+        self.failed: dict[str, str] = {}
 
     @property
     def number(self) -> int | None:
@@ -110,7 +112,7 @@ class Job:
         if self.choice.budget_gmacs is None or self.choice.budget_over == "population":
             return None
         names, predicted = [], []
-        for batch in self.batches(size, pool):
+        for batch in self.batches(self.sizes[size], size, pool):
             names += [file.name for file in batch.files]
             predicted.append(self.predict(batch)[: len(batch.files)])
         distances, table = jnp.concatenate(predicted), jnp.asarray(self.tables[size], jnp.float32)
@@ -118,9 +120,11 @@ class Job:
         return dict(zip(names, np.asarray(exits).tolist(), strict=True))
 
     # --- batches --------------------------------------------------------------------------
-    def batches(self, size: Size, pool: concurrent.futures.Executor) -> Iterator[Batch]:
-        """All batches of a size, the next one being read while the caller uses this one."""
-        files, step = self.sizes[size], self.batch_size
+    def batches(
+        self, files: Sequence[LabelFile], size: Size, pool: concurrent.futures.Executor
+    ) -> Iterator[Batch]:
+        """Batches of files of a size, the next one being read while the caller uses this one."""
+        step = self.batch_size
         chunks = [files[i : i + step] for i in range(0, len(files), step)]
         ahead = pool.submit(self._read, chunks[0], size)
         for following in [*chunks[1:], None]:
@@ -129,14 +133,35 @@ class Job:
                 ahead = pool.submit(self._read, following, size)
             yield batch
 
-    def _read(self, files: list[LabelFile], size: Size) -> Batch:
+    def _read(self, files: Sequence[LabelFile], size: Size) -> Batch:
+        """Those of the files that can be read, padded to a full batch."""
         family, seed = self.renderer.model.family, self.seed
-        labels = [fit_labels(file.read(), size) for file in files]
-        latents = [file_latent(seed, file.name, family.latent_dim) for file in files]
-        missing = self.batch_size - len(files)
+        read = [(file, self._labels(file, size)) for file in files]
+        good = [(file, labels) for file, labels in read if labels is not None]
+        labels = [labels for _, labels in good] or [np.zeros(size, np.uint8)]
+        names = [file.name for file, _ in good] or [""]
+        latents = [file_latent(seed, name, family.latent_dim) for name in names]
+        missing = self.batch_size - len(labels)
         stacked = np.stack(labels + labels[-1:] * missing)
         z = jnp.asarray(np.stack(latents + latents[-1:] * missing))
-        return Batch(files, size, stacked, family.check_inputs({"labels": stacked, "z": z}))
+        inputs = family.check_inputs({"labels": stacked, "z": z})
+        return Batch([file for file, _ in good], size, stacked, inputs)
+
+    def _labels(self, file: LabelFile, size: Size) -> np.ndarray | None:
+        """A map brought to size; None, and noted, if it has changed since it was checked."""
+        if file.name in self.failed:
+            return None
+        try:
+            labels = file.read()
+        except UserError as error:
+            self.failed[file.name] = str(error)
+            return None
+        wrong = bad_ids(labels, len(getattr(self.renderer.model.family, "classes", ())))
+        if wrong or labels.shape != file.size:
+            reason = wrong or f"is {labels.shape} now; it was {file.size} when it was checked"
+            self.failed[file.name] = f"{file.path}: {reason}"
+            return None
+        return fit_labels(labels, size)
 
     def predict(self, batch: Batch) -> jax.Array:
         """Predicted distances of the whole batch, [b, n]; NaN without a predictor."""

@@ -112,7 +112,7 @@ def test_unknown_ids_name_file_ids_and_the_known_classes(command, tmp_path):
     labels = np.zeros((32, 32), np.uint8)
     labels[0, :2] = 77, 200
     save(tmp_path / "labels" / "bad.png", labels)
-    message = refused(command())
+    message = refused(command("--strict"))
     assert f"{tmp_path / 'labels' / 'bad.png'}: holds class ids 77, 200" in message
     assert f"expected 0 to {len(CLASSES) - 1}" in message
     for i, name in enumerate(CLASSES):
@@ -125,14 +125,14 @@ def test_truncated_image(command, tmp_path):
     save(tmp_path / "labels" / "cut.png", whole)
     content = (tmp_path / "labels" / "cut.png").read_bytes()
     (tmp_path / "labels" / "cut.png").write_bytes(content[: len(content) // 2])
-    message = refused(command())
+    message = refused(command("--strict"))
     assert "cut.png" in message
     assert "damaged or cut short" in message
 
 
 def test_a_file_that_is_no_image(command, tmp_path):
     (tmp_path / "labels" / "text.png").write_text("hello")
-    message = refused(command())
+    message = refused(command("--strict"))
     assert f"{tmp_path / 'labels' / 'text.png'}: not an image, or damaged" in message
     assert "expected a readable file" in message
     assert "A label map is an 8-bit PNG" in message
@@ -140,9 +140,27 @@ def test_a_file_that_is_no_image(command, tmp_path):
 
 def test_native_sizes_that_do_not_divide(command, tmp_path):
     save(tmp_path / "labels" / "odd.png", np.zeros((33, 40), np.uint8))
-    message = refused(command("--size", "native"))
+    message = refused(command("--size", "native", "--strict"))
     assert f"{tmp_path / 'labels' / 'odd.png'}: is 33x40" in message
-    assert "divisible by 8: crop or resize these maps, or leave out --size native" in message
+    assert "sides divisible by 8" in message
+    assert "Crop or resize these maps, or leave out --size native" in message
+
+
+def test_a_bad_map_is_recorded_the_rest_rendered_and_the_status_says_so(command, tmp_path):
+    (tmp_path / "labels" / "text.png").write_text("hello")
+    status, out, err = command("--exit", "1", "--batch-size", "2")
+    assert (status, err) == (1, "")
+    assert "1 label maps could not be rendered" in out
+    assert f"{tmp_path / 'labels' / 'text.png'}: not an image" in out
+    lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
+    records = {record["name"]: record for record in map(json.loads, lines)}
+    assert records["good"]["exit"] == 1
+    assert "not an image" in records["text"]["error"]
+
+
+def test_nothing_but_bad_maps_is_refused(command, tmp_path):
+    (tmp_path / "labels" / "good.png").write_text("hello")
+    assert "good.png: not an image" in refused(command())
 
 
 @pytest.mark.parametrize("value", ["-0.1", "nan", "inf", "-inf"])

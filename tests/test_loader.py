@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -124,6 +125,23 @@ def test_hosts_cover_each_epoch_without_overlap(count, hosts, seed):
     streams = [stream(count, seed=seed, shard=(k, hosts)) for k in range(hosts)]
     seen = [ids(next(streams[i % hosts]))[0] for i in range(2 * count)]
     assert sorted(seen[:count]) == sorted(seen[count:]) == list(range(count))
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_side_by_side_have_the_batches_of_one(hosts):
+    source = Landscapes(train=7).open("train", (16, 24))
+    options = {"size": (16, 16), "seed": 3, "keys": ["labels"], "augment": Augment(min_scale=0.5)}
+    one = batches(source, batch_size=4, **options)
+    parts = [
+        batches(source, batch_size=4 // hosts, shard=(k, hosts), **options) for k in range(hosts)
+    ]
+    for _ in range(3):
+        together = jax.tree.map(lambda *x: np.concatenate(x), *map(next, parts))
+        jax.tree.map(np.testing.assert_array_equal, together, next(one))
+    for part in parts:
+        part.set_state(one.get_state())  # as saved by another number of hosts
+    together = jax.tree.map(lambda *x: np.concatenate(x), *map(next, parts))
+    jax.tree.map(np.testing.assert_array_equal, together, next(one))
 
 
 @settings(max_examples=10, deadline=None)

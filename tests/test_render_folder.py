@@ -266,8 +266,9 @@ def test_native_size_renders_maps_as_they_are(renderer, tmp_path, capsys):
 def test_native_sizes_that_cannot_be_rendered_are_all_named(renderer, tmp_path, no_compilation):
     for name, size in {"good": SIZE, "odd": (33, 40), "wide": (32, 36)}.items():
         save(tmp_path / f"{name}.png", 0, size)
+    asked = request(tmp_path, tmp_path / "out", size="native", strict=True)
     with pytest.raises(UserError, match=r"divisible by 8") as error:
-        render_folder(renderer, request(tmp_path, tmp_path / "out", size="native"))
+        render_folder(renderer, asked)
     assert "odd.png: is 33x40" in str(error.value)
     assert "wide.png: is 32x36" in str(error.value)
     assert "good.png" not in str(error.value)

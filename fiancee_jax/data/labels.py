@@ -77,12 +77,20 @@ def check_label_files(
     Raises:
         UserError: everything that is wrong, at most 20 lines of it.
     """
-    files = [pathlib.Path(path) for path in paths]
-    found = in_threads(lambda path: _check_one(path, len(classes)), files)
-    problems = [item for item in found if isinstance(item, str)]
-    if problems:
-        raise_problems(f"{len(files)} label maps", problems, LABEL_HINT)
-    return [item for item in found if isinstance(item, LabelFile)]
+    paths = [pathlib.Path(path) for path in paths]
+    files, bad = survey(paths, len(classes))
+    if bad:
+        raise_problems(f"{len(paths)} label maps", list(bad.values()), LABEL_HINT)
+    return files
+
+
+def survey(
+    paths: Sequence[pathlib.Path], count: int
+) -> tuple[list[LabelFile], dict[pathlib.Path, str]]:
+    """Decodes label maps of `count` classes: the good ones, and what is wrong with the others."""
+    found = in_threads(lambda path: _check_one(path, count), paths)
+    bad = {p: item for p, item in zip(paths, found, strict=True) if isinstance(item, str)}
+    return [item for item in found if isinstance(item, LabelFile)], bad
 
 
 def _check_one(path: pathlib.Path, count: int) -> LabelFile | str:

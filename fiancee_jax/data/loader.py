@@ -61,8 +61,9 @@ def batches(
 ) -> grain.DatasetIterator[Batch]:
     """Batches for training, the same for the same arguments on any machine.
 
-    The order is one long stream, each epoch shuffled anew; host k of n takes every n-th element
-    from the k-th on, so hosts never see the same element within an epoch.
+    The order is one long stream, each epoch shuffled anew. Hosts share every batch: host k of n
+    takes its k-th n-th. So their batches side by side are those of one host with n times the batch
+    size, augmentation included, and a state saved by some hosts is right for any other number.
 
     Args:
         source: the elements; read from several threads at once.
@@ -85,7 +86,7 @@ def batches(
         UserError: a number makes no sense, or there is not one batch.
     """
     _check(source, batch_size, seed, shard, repeat, drop_remainder)
-    data = _elements(source, size, augment, seed, shuffle, repeat, shard)
+    data = _elements(source, size, augment, seed, shuffle, repeat, (*shard, batch_size))
     data = data.batch(
         batch_size,
         drop_remainder=drop_remainder,
@@ -115,7 +116,7 @@ def epoch(
         UserError: a number makes no sense.
     """
     _check(source, batch_size, 0, shard, False, False)
-    data = _elements(source, size, None, 0, False, False, shard)
+    data = _elements(source, size, None, 0, False, False, (*shard, batch_size))
     yield from data.batch(batch_size, batch_fn=_named(keys)).to_iter_dataset(_ahead(threads))
 
 
@@ -162,17 +163,36 @@ def _elements(
     seed: int,
     shuffle: bool,
     repeat: bool,
-    shard: tuple[int, int],
+    share: tuple[int, int, int],
 ) -> grain.MapDataset[dict[str, Any]]:
-    """The stream of one host's elements, brought to size."""
+    """The stream of one host's elements, brought to size; `share` is as of `_Share`."""
     data = grain.MapDataset.source(source).seed(seed)
     data = data.shuffle() if shuffle else data
     data = data.repeat() if repeat else data
-    if shard[1] > 1:
-        data = data[shard[0] :: shard[1]]
     if options is None:
-        return data.map(lambda element: augment(element, None, size))
-    return data.random_map(lambda element, rng: augment(element, rng, size, options))
+        data = data.map(lambda element: augment(element, None, size))
+    else:
+        data = data.random_map(lambda element, rng: augment(element, rng, size, options))
+    return data if share[1] == 1 else grain.MapDataset.source(_Share(data, *share))
+
+
+class _Share:
+    """One host's part of every batch of a stream; elements of a last, ragged one take turns."""
+
+    def __init__(self, data: Any, host: int, hosts: int, size: int) -> None:
+        """`size` is of each host's part."""
+        self._data, self._host, self._hosts, self._size = data, host, hosts, size
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self._data), self._hosts * self._size)
+        return whole * self._size + len(range(self._host, rest, self._hosts))
+
+    def __getitem__(self, index: int) -> Any:
+        batch, place = divmod(index, self._size)
+        first, whole = batch * self._hosts * self._size, self._hosts * self._size
+        if first + whole > len(self._data):
+            return self._data[first + place * self._hosts + self._host]
+        return self._data[first + self._host * self._size + place]
 
 
 def _ahead(threads: int) -> grain.ReadOptions:
@@ -193,7 +213,7 @@ def _check(
             f"Found batch_size {batch_size}, seed {seed} and shard {index} of {count}; expected a "
             "batch of at least 1, a seed from 0 to 4294967295 and a shard below the count."
         )
-    mine = len(range(index, len(source), count))
+    mine = len(_Share(source, index, count, batch_size))
     needed = batch_size if drop_remainder and not repeat else 1
     if mine < needed and not (repeat and len(source)):
         raise UserError(

@@ -10,10 +10,10 @@ import zipfile
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import jax
 import numpy as np
 
 import fiancee_jax
+from fiancee_jax import digests
 from fiancee_jax.data.clips import ClipSource
 from fiancee_jax.data.folders import FolderSource
 from fiancee_jax.evaluation.records import DISTANCES, Judges, Records
@@ -36,11 +36,7 @@ def fingerprint(renderer: Renderer, judges: Judges, data: Any, source: Any, **op
     """
     words = [FORMAT, fiancee_jax.__version__, repr(data), repr(renderer.model), _files(source)]
     digest = hashlib.sha256(json.dumps([words, options], sort_keys=True).encode())
-    leaves = jax.tree_util.tree_leaves_with_path((renderer.variables, judges))
-    for path, leaf in leaves:
-        array = np.asarray(leaf)
-        digest.update(f"{path}{array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes())
+    digests.update(digest, (renderer.variables, judges))
     return digest.hexdigest()
 
 

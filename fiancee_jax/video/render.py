@@ -22,7 +22,7 @@ from fiancee_jax.errors import UserError
 from fiancee_jax.files import writable, write_atomically
 from fiancee_jax.inference import Renderer
 from fiancee_jax.models import lpips
-from fiancee_jax.render_folder import check_takes, check_trained
+from fiancee_jax.render_checks import check_takes, check_trained
 from fiancee_jax.report import Picture
 from fiancee_jax.routing import calibration
 from fiancee_jax.routing.calibration import Setting

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-from fiancee_jax.choice import Choice
+from fiancee_jax.choice import MAX_LPIPS, Choice
 from fiancee_jax.errors import UserError
-from fiancee_jax.render_folder import MAX_LPIPS
 from fiancee_jax.routing.video import Hysteresis, Rate, check_fps
 
 
