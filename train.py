@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from fiancee_jax import cli
+from fiancee_jax import cli, hosts
 from fiancee_jax.training.arguments import parse
 from fiancee_jax.training.compile_only import compile_only
 from fiancee_jax.training.run import train
@@ -19,6 +19,7 @@ def main() -> None:
     if arguments.compile_only:
         compile_only(arguments.config, arguments.phases, arguments.compile_only)
         return
+    hosts.start(arguments.hosts)
     train(
         arguments.config,
         arguments.workdir,

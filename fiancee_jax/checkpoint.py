@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 from fiancee_jax import digests
 from fiancee_jax.config import PHASES
 from fiancee_jax.errors import UserError
+from fiancee_jax.hosts import is_first, meet
 
 PyTree = Any
 EMPTY = "empty"  # stands in for a pytree without leaves, which Orbax does not store
@@ -108,7 +109,7 @@ class Store:
         manager, step = self._manager(phase), self._unsealed.pop(phase, None)
         manager.wait_until_finished()
         manager.check_for_errors()
-        if step is not None and jax.process_index() == 0:
+        if step is not None and is_first():
             digests.seal(self.root / phase / str(step))
         if step is not None:
             self._good[phase, step] = True
@@ -135,10 +136,11 @@ class Store:
         """Moves steps that fail their check away: a later step must not seem older than they."""
         for step in [s for (p, s), good in self._good.items() if p == phase and not good]:
             self._managers.pop(phase).close()
-            (self.root / DAMAGED).mkdir(exist_ok=True)
-            shutil.move(
-                self.root / phase / str(step), _free(self.root / DAMAGED / f"{phase}-{step}")
-            )
+            if is_first():
+                (self.root / DAMAGED).mkdir(exist_ok=True)
+                aside = _free(self.root / DAMAGED / f"{phase}-{step}")
+                shutil.move(self.root / phase / str(step), aside)
+            meet(f"{phase}-{step} set aside")
             del self._good[phase, step]
 
     def close(self) -> None:
@@ -160,7 +162,10 @@ class Store:
         if not path.is_dir():
             return None
         aside = _free(self.root / f"{phase}.old")
-        shutil.move(path, aside)
+        meet(f"{phase} is to be set aside")
+        if is_first():
+            shutil.move(path, aside)
+        meet(f"{phase} has been set aside")
         self._good = {key: good for key, good in self._good.items() if key[0] != phase}
         return aside
 
@@ -199,7 +204,7 @@ class Store:
         """The ``model`` item of the last step, on the default device."""
         step = self._last(phase)
         metadata = self._manager(phase).item_metadata(step)["model"]
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(
             lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), metadata.tree
         )

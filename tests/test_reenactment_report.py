@@ -36,7 +36,7 @@ def found(workdir, tmp_path_factory):
         main(command)
         with pytest.MonkeyPatch.context() as again:
             again.setattr(reenactment, "measure", lambda *_: pytest.fail("measured again"))
-            main([*command, "--max-lpips", "0", "10"])
+            main([*command, "--max-lpips", "0", "1000"])
     return out
 
 
@@ -46,7 +46,7 @@ def read(out):
 
 def test_a_second_run_with_other_thresholds_measures_nothing_again(found):
     result = read(found)
-    assert (result["max_lpips"], result["max_lpips_from"]) == ([0.0, 10.0], "options")
+    assert (result["max_lpips"], result["max_lpips_from"]) == ([0.0, 1000.0], "options")
     assert all((found / name).is_file() for name in reenactment_report.WRITTEN)
 
 
@@ -56,7 +56,7 @@ def test_every_key_is_documented(found):
     assert not set(result) - documented
     assert (result["pairs"], result["identities"]) == (6, 6)
     assert (result["split"], result["data"]["kind"]) == ("report", "Heads")
-    assert result["command"].endswith("--limit 6 --seed 0 --max-lpips 0.0 10.0")
+    assert result["command"].endswith("--limit 6 --seed 0 --max-lpips 0.0 1000.0")
     for kind in ("self", "cross"):
         assert set(result[kind]) == {"rows", "hardness"}
 
@@ -64,7 +64,7 @@ def test_every_key_is_documented(found):
 def test_thresholds_lead_to_the_backbone_and_to_the_cheapest_exit(found):
     for kind in ("self", "cross"):
         rows = {(row["row"], row["max_lpips"]): row for row in read(found)[kind]["rows"]}
-        for limit, fixed in ((0.0, "backbone"), (10.0, "exit_1")):
+        for limit, fixed in ((0.0, "backbone"), (1000.0, "exit_1")):
             routed, same = rows["routed", limit], rows[fixed, None]
             assert routed["exits"] == same["exits"]
             assert routed["truth"] == same["truth"]

@@ -12,11 +12,12 @@ from benchmarks.ablation.training import folder, menu_rows
 from fiancee_jax import guides, population
 from fiancee_jax.checkpoint import Store
 from fiancee_jax.config import Config
+from fiancee_jax.hosts import gathered
 from fiancee_jax.training import guide_bank, measure
 from fiancee_jax.training.derive import derive
 from fiancee_jax.training.log import Log
 from fiancee_jax.training.run import resolve
-from fiancee_jax.training.workspace import Workspace, host
+from fiancee_jax.training.workspace import Workspace
 
 
 def rows_of(config: Config, workdir: pathlib.Path, out: pathlib.Path) -> list[Row]:
@@ -57,7 +58,7 @@ def _errors(work: Workspace, entries: int) -> np.ndarray:
     net, variables = work.perceptual("alex"), work.frozen("backbone", "guides", "branches")
     found = []
     for inputs, count in guide_bank.drawn(work, guide_bank.MAPS, entries):
-        lpips, _ = host(measure.distances(work.model, variables, inputs, net))
+        lpips, _ = gathered(measure.distances(work.model, variables, inputs, net))
         found.append(lpips[:count, 0])
     return np.concatenate(found)
 

@@ -24,6 +24,9 @@ class Arguments(Generic[Model, Data]):
         rerun: train them anew; older checkpoints are moved aside, not deleted.
         compile_only: a TPU topology, v5e:2x2 say: only compiles the training steps for it and
             prints what they need of each chip. Nothing is written; no workdir is needed.
+        hosts: several hosts that run this command as one, with a common workdir: ADDRESS:PORT of
+            the first, number of this one, and how many, with commas between; or auto. Clusters that
+            say so in the environment (Cloud TPU, Slurm, Open MPI) are joined without.
     """
 
     config: Annotated[Config[Model, Data], tyro.conf.arg(name="")]
@@ -31,11 +34,12 @@ class Arguments(Generic[Model, Data]):
     phases: tuple[Phase, ...] = PHASES
     rerun: bool = False
     compile_only: str = ""
+    hosts: str = ""
 
 
 USAGE = (
     "usage: python train.py CONFIG_OR_WORKDIR --workdir DIR [--phases backbone guides branches "
-    "predictor calibration] [--rerun] [--compile-only v5e:2x2] [--any.field VALUE]"
+    "predictor calibration] [--rerun] [--compile-only v5e:2x2] [--hosts ...] [--any.field VALUE]"
 )
 
 

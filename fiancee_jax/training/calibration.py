@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -16,6 +15,7 @@ from fiancee_jax.data import Batch, Source, collate
 from fiancee_jax.data.transforms import augment
 from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit, Variables
+from fiancee_jax.hosts import gathered
 from fiancee_jax.models import lpips
 from fiancee_jax.models.staged import Inputs, StagedGenerator
 from fiancee_jax.routing import calibration as guarantees
@@ -142,8 +142,7 @@ def measure(
     """Predicted and true LPIPS-alex of every early exit to the backbone, both [b, e]."""
     inputs = rendering.encode(model, variables, inputs)
     predicted = rendering.predict(model, variables, inputs)[:, :-1]
-    found = jax.device_get((predicted, distances(model, variables, inputs, net)[0]))
-    return found
+    return gathered((predicted, distances(model, variables, inputs, net)[0]))
 
 
 def _measure(
@@ -158,7 +157,7 @@ def _measure(
     count, rows = latents.shape[0] * latents.shape[1], []
     work.log.begin("calibration (measuring exits)", 0, -(-count // size))
     for inputs in pairs(source, indices, latents, model.family, size):
-        rows.append(measure(model, variables, work.put(Batch(inputs)).inputs, net))
+        rows.append(measure(model, variables, work.put_whole(Batch(inputs)).inputs, net))
         work.log.advance(len(rows))
     work.log.end()
     predicted, measured = (np.concatenate(column)[:count] for column in zip(*rows, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import tempfile
 from collections.abc import Sequence
 
 import jax
@@ -144,8 +145,8 @@ def make_writable(workdir: pathlib.Path) -> None:
     """Makes the workdir and tries it."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / ".writable").touch()
-        (workdir / ".writable").unlink()
+        with tempfile.TemporaryFile(dir=workdir):  # hosts may try at the same time
+            pass
     except OSError as error:
         raise UserError(
             f"cannot write to the workdir {workdir}: {error.strerror}. Choose another --workdir."

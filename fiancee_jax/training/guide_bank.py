@@ -13,8 +13,9 @@ from fiancee_jax import guides, population
 from fiancee_jax.data import collate
 from fiancee_jax.data.transforms import augment
 from fiancee_jax.exits import MultiExit, Variables
+from fiancee_jax.hosts import gathered
 from fiancee_jax.models.staged import Inputs
-from fiancee_jax.training.workspace import Workspace, host
+from fiancee_jax.training.workspace import Workspace
 
 MAPS = 4  # inputs that share one z, so that most parts (of OASIS: classes) are seen with it
 BATCH = 32
@@ -53,7 +54,7 @@ def records(work: Workspace, maps: int, entries: int) -> guides.Bank:
     variables, found = work.frozen("backbone"), []
     work.log.begin("guides", 0, -(-entries * maps // BATCH))
     for inputs, count in drawn(work, maps, entries):
-        found.append(_first(host(summarise(work.model, variables, inputs)), count))
+        found.append(_first(gathered(summarise(work.model, variables, inputs)), count))
         work.log.advance(len(found))
     work.log.end()
     return {k: np.concatenate([r[k] for r in found]) for k in found[0]}

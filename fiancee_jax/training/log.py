@@ -54,13 +54,13 @@ def _stays(line: str, phase: str, step: int) -> bool:
 class Log:
     """Writes ``metrics.jsonl`` and TensorBoard events into a workdir, and speaks to a person.
 
-    On a terminal there is a bar; in a log file there are plain lines.
+    On a terminal there is a bar; in a log file there are plain lines; `quiet` says nothing.
     """
 
-    def __init__(self, workdir: pathlib.Path | None) -> None:
+    def __init__(self, workdir: pathlib.Path | None, quiet: bool = False) -> None:
         from tensorboardX import SummaryWriter
 
-        self.console = Console(soft_wrap=True, highlight=False)
+        self.console = Console(soft_wrap=True, highlight=False, quiet=quiet)
         self._path = workdir / "metrics.jsonl" if workdir else None
         self._lines = self._path.open("a") if self._path else None
         self._board = SummaryWriter(str(workdir / "tensorboard")) if workdir else None

@@ -12,10 +12,11 @@ from jaxtyping import Array, Float
 
 from fiancee_jax import losses, rendering
 from fiancee_jax.exits import MultiExit, Variables
+from fiancee_jax.hosts import gathered
 from fiancee_jax.models import lpips
 from fiancee_jax.models.staged import Inputs
 from fiancee_jax.training.adversarial import random_latents
-from fiancee_jax.training.workspace import Workspace, host
+from fiancee_jax.training.workspace import Workspace
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
@@ -53,7 +54,7 @@ def records(
         inputs = rendering.encode(work.model, variables, inputs)
         seen = view(work.model, variables, inputs)
         row: Any = (*distances(work.model, variables, inputs, net), *seen)
-        columns.append(host(row))
+        columns.append(gathered(row))
         work.log.advance(i + 1)
     work.log.end()
     lpips_, l1, grid, vector = (np.concatenate(x)[:count] for x in zip(*columns, strict=True))

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from fiancee_jax.config import Exit, PredictorPhase
 from fiancee_jax.exits import MultiExit
+from fiancee_jax.hosts import is_first
 from fiancee_jax.routing import menu
 from fiancee_jax.routing.policies import running_max
 from fiancee_jax.training import measure
@@ -66,15 +67,26 @@ def train_step(
 
 
 class Rows:
-    """Endless random rows of measured inputs; batch k is a function of (seed, k) alone."""
+    """Endless random rows of measured inputs; batch k is a function of (seed, k) alone.
 
-    def __init__(self, columns: tuple[np.ndarray, ...], batch_size: int, seed: int) -> None:
+    Of each batch a host gets its part, `shard` being (index, count) of it.
+    """
+
+    def __init__(
+        self,
+        columns: tuple[np.ndarray, ...],
+        batch_size: int,
+        seed: int,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
         self.columns, self.batch_size, self.seed, self.count = columns, batch_size, seed, 0
+        part = batch_size // shard[1]
+        self.part = slice(shard[0] * part, (shard[0] + 1) * part)
 
     def __next__(self) -> tuple[np.ndarray, ...]:
         rng = np.random.default_rng([self.seed, 3, self.count])
         self.count += 1
-        rows = rng.integers(0, len(self.columns[0]), self.batch_size)
+        rows = rng.integers(0, len(self.columns[0]), self.batch_size)[self.part]
         return tuple(c[rows].astype(np.float32) for c in self.columns)
 
     def get_state(self) -> dict[str, int]:
@@ -94,8 +106,9 @@ def run(work: Workspace) -> None:
     found = _measured(work, exits, model)
     columns = (found["grid"], found["vector"], found["target"])
     train = int(len(found["target"]) * (1 - phase.holdout))
-    rows = Rows(tuple(c[:train] for c in columns), phase.batch_size, work.config.seed)
-    held = tuple(jnp.asarray(c[train:], jnp.float32) for c in columns)
+    shard = jax.process_index(), jax.process_count()
+    rows = Rows(tuple(c[:train] for c in columns), phase.batch_size, work.config.seed, shard)
+    held = tuple(np.asarray(c[train:], np.float32) for c in columns)
     targets = jnp.asarray(found["target"][:train])
     state = init_state(model, phase, targets, work.key("init", 3))
     fit(
@@ -129,9 +142,10 @@ def _measured(work: Workspace, exits: tuple[Exit, ...], model: MultiExit) -> Any
     columns = [work.model.exits.index(e) for e in model.exits]
     found["target"] = np.asarray(running_max(jnp.asarray(found["lpips"][:, columns])))
     arrays: dict[str, Any] = {"source": np.array(source), **found}
-    unfinished = path.with_name("predictor_targets.tmp.npz")
-    np.savez(unfinished, **arrays)
-    unfinished.replace(path)
+    if is_first():
+        unfinished = path.with_name("predictor_targets.tmp.npz")
+        np.savez(unfinished, **arrays)
+        unfinished.replace(path)
     return found
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from fiancee_jax.data import Batch, collate
 from fiancee_jax.data.transforms import augment
 from fiancee_jax.exits import Variables
+from fiancee_jax.hosts import gathered, is_first
 from fiancee_jax.pictures import grid, to_uint8
 from fiancee_jax.rendering import render_exit
-from fiancee_jax.training.workspace import Workspace, host
+from fiancee_jax.training.workspace import Workspace
 
 ROWS = 6
 Preview = Callable[[Any, int], None]
@@ -26,7 +27,7 @@ def backbone(work: Workspace) -> Preview:
 
     def draw(model: Any, step: int) -> None:
         images = render_exit(work.model, {"backbone": model}, inputs, number)
-        _save(work, "backbone", step, batch, {"backbone": host(images)})
+        _save(work, "backbone", step, batch, {"backbone": gathered(images)})
 
     return draw
 
@@ -40,7 +41,7 @@ def branches(work: Workspace, frozen: Variables) -> Preview:
     def draw(model: Any, step: int) -> None:
         variables = {**frozen, "branches": model}
         pictures = {
-            name: host(render_exit(work.model, variables, inputs, number))
+            name: gathered(render_exit(work.model, variables, inputs, number))
             for number, name in enumerate(names, start=1)
         }
         _save(work, "branches", step, batch, pictures)
@@ -63,7 +64,7 @@ def _inputs(work: Workspace) -> tuple[Batch, Any]:
 def _save(
     work: Workspace, phase: str, step: int, batch: Batch, pictures: dict[str, np.ndarray]
 ) -> None:
-    if jax.process_index() != 0:
+    if not is_first():
         return
     columns: dict[str, np.ndarray] = {}
     shown = work.model.family.picture_of_inputs(batch.inputs)

@@ -21,6 +21,7 @@ from fiancee_jax.config import (
 )
 from fiancee_jax.config_check import check_config
 from fiancee_jax.errors import Interrupted, UserError
+from fiancee_jax.hosts import is_first, meet
 from fiancee_jax.training import backbone, branches, calibration, checks, guide_bank, predictor
 from fiancee_jax.training.lock import locked
 from fiancee_jax.training.log import Log
@@ -72,13 +73,15 @@ def train(
     checks.batches_split(config, due)
     checks.make_writable(workdir)
     sources = checks.open_data(config, due)
-    with locked(workdir):
-        log = Log(workdir)
+    with locked(workdir) if is_first() else contextlib.nullcontext():
+        log = Log(workdir if is_first() else None, quiet=not is_first())
         if old is not None:
             _say_changes(log, old, config)
         if rerun:
             _set_aside(store, log, PHASES[PHASES.index(chosen[0]) :])
-        write_config(config, workdir)
+        meet("all have read the old config")
+        if is_first():
+            write_config(config, workdir)
         work = Workspace(config, workdir, store, log, sources=sources)
         try:
             with _told_how_to_continue(work, chosen), jax.set_mesh(work.mesh):

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
+from fiancee_jax import hosts
 from fiancee_jax.checkpoint import Store
 from fiancee_jax.config import PHASES, Config
 from fiancee_jax.data import Batch, Cached, batches
@@ -73,9 +74,16 @@ class Workspace:
         return jax.device_put(lpips.load(net), self.replicated)
 
     def put(self, batch: Batch) -> Batch:
-        """A host batch onto the devices, split along its first axis."""
+        """This host's part of a batch onto the devices, split along its first axis."""
         sharding = NamedSharding(self.mesh, P("data"))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+    def put_whole(self, batch: Batch) -> Batch:
+        """A batch that every host has, onto all devices, split along its first axis."""
+        sharding = NamedSharding(self.mesh, P("data"))
+        return jax.tree.map(
+            lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda at: x[at]), batch
+        )
 
     def source(self, split: str) -> Cached:
         """A split of the data set, checked when it is first opened, kept in memory if small."""
@@ -86,16 +94,16 @@ class Workspace:
 
     def loader(self, split: str, batch_size: int, phase: str) -> Any:
         """Endless shuffled batches of this host's share; a resumable grain iterator."""
-        hosts, source, family = jax.process_count(), self.source(split), self.config.model
+        count, source, family = jax.process_count(), self.source(split), self.config.model
         beside = [name for name in family.training_names if name in source[0]]
         return batches(
             source,
             size=self.config.model.size,
-            batch_size=batch_size // hosts,
+            batch_size=batch_size // count,
             seed=self.config.seed + PHASES.index(phase),
             augment=self.config.augment,
             keys=(*family.input_names, *beside),
-            shard=(jax.process_index(), hosts),
+            shard=(jax.process_index(), count),
         )
 
     def draw(self, split: str, count: int, batch_size: int, phase: str) -> Iterator[Batch]:
@@ -107,9 +115,4 @@ class Workspace:
     def frozen(self, *phases: str) -> Variables:
         """Variables of finished phases, replicated on all devices."""
         variables = {VARIABLE[phase]: self.store.model(phase) for phase in phases}
-        return jax.device_put(variables, self.replicated)
-
-
-def host(tree: Any) -> Any:
-    """A pytree of device arrays as NumPy arrays."""
-    return jax.tree.map(np.asarray, tree)
+        return jax.device_put(hosts.gathered(variables), self.replicated)
