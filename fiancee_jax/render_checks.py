@@ -11,7 +11,7 @@ from fiancee_jax.choice import MAX_LPIPS, Choice
 from fiancee_jax.data.labels import (
     LABEL_HINT,
     LabelFile,
-    images_in,
+    label_paths,
     listed,
     raise_problems,
     survey,
@@ -79,15 +79,8 @@ def read_folder(renderer: Renderer, request: Request) -> tuple[list[LabelFile], 
     Raises:
         UserError: the folder or the names will not do, all files are bad, or one is with `strict`.
     """
-    folder = request.labels.expanduser()
-    if not folder.is_dir():
-        raise UserError(f"Found no folder {folder}; expected one with label maps, NAME.png each.")
-    paths = images_in(folder, (".png",))
-    if not paths:
-        raise UserError(
-            f"Found no PNG in {folder}; expected label maps, NAME.png each. {LABEL_HINT}"
-        )
-    _check_names(folder, [path.stem for path in paths])
+    paths = label_paths(request.labels)
+    _check_names(request.labels, [path.stem for path in paths])
     classes = getattr(renderer.model.family, "classes", ())
     files, bad = survey(paths, len(classes))
     if bad and (request.strict or not files):

@@ -53,13 +53,22 @@ def read_label_folder(folder: str | os.PathLike[str], classes: Sequence[str]) ->
     Raises:
         UserError: the folder is absent or has no PNG, or everything that is wrong with its files.
     """
+    return check_label_files(label_paths(folder), classes)
+
+
+def label_paths(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
+    """The label maps of a folder, ``*.png``, sorted by name; nothing is opened.
+
+    Raises:
+        UserError: the folder is absent or has no PNG.
+    """
     path = pathlib.Path(folder).expanduser()
     if not path.is_dir():
         raise UserError(f"Found no folder {path}; expected one with label maps, NAME.png each.")
     files = images_in(path, (".png",))
     if not files:
         raise UserError(f"Found no PNG in {path}; expected label maps, NAME.png each. {LABEL_HINT}")
-    return check_label_files(files, classes)
+    return files
 
 
 def check_label_files(
