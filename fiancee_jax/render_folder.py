@@ -164,7 +164,8 @@ class Summary:
         names = (f"NAME.png ({total})", "manifest.jsonl", "index.html")
         print("\n".join(f"wrote {self.out / name}" for name in names))
         if self.failed:
-            print(f"{len(self.failed)} label maps could not be rendered:")
+            maps = "1 label map" if len(self.failed) == 1 else f"{len(self.failed)} label maps"
+            print(f"{maps} could not be rendered:")
             print("\n".join(f"  {reason}" for reason in list(self.failed.values())[:FEW]))
             print(f"The reasons are in {self.out / 'manifest.jsonl'} (--strict stops at once).")
 

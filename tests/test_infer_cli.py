@@ -150,7 +150,7 @@ def test_a_bad_map_is_recorded_the_rest_rendered_and_the_status_says_so(command,
     (tmp_path / "labels" / "text.png").write_text("hello")
     status, out, err = command("--exit", "1", "--batch-size", "2")
     assert (status, err) == (1, "")
-    assert "1 label maps could not be rendered" in out
+    assert "1 label map could not be rendered" in out
     assert f"{tmp_path / 'labels' / 'text.png'}: not an image" in out
     lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
     records = {record["name"]: record for record in map(json.loads, lines)}
