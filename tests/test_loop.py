@@ -119,12 +119,13 @@ def test_a_signal_saves_the_step_it_came_in(tmp_path, number):
     np.testing.assert_array_equal(saved(tmp_path / "cut"), saved(tmp_path / "whole"))
 
 
-def test_a_signal_in_the_last_step_finishes(tmp_path):
+def test_a_signal_in_the_last_step_finishes_the_phase_and_no_other_begins(tmp_path):
     def step(state, batch, key):
         os.kill(os.getpid(), signal.SIGTERM)
         return count(state, batch, key)
 
-    run(tmp_path, step, 1)
+    with pytest.raises(Interrupted, match="after step 1, which is saved"):
+        run(tmp_path, step, 1)
     assert Store(tmp_path).finished("backbone")
 
 
@@ -155,7 +156,9 @@ def poisoned(rows, keys):
 def test_it_rolls_back_to_other_data_and_keys(tmp_path, capsys):
     rows: list[np.ndarray] = []
     keys: list[np.ndarray] = []
-    run(tmp_path, poisoned(rows, keys), 6, checkpoint_every=2, roll_backs=1)
+    run(tmp_path, poisoned(rows, keys), 6, logs=True, checkpoint_every=2, roll_backs=1)
+    records = list(map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()))
+    assert [r["step"] for r in records] == list(range(1, 7))
     said = capsys.readouterr().out
     assert "loss became non-finite in phase 'backbone' by step 4. Rolled back to step 2" in said
     assert len(rows) == 4 + 4  # steps 3 and 4 once more

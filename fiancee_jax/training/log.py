@@ -74,7 +74,7 @@ class Log:
 
     def begin(self, phase: str, step: int, steps: int) -> None:
         """Starts the progress of a phase; records of steps that are run again are taken out."""
-        self._forget(phase, step)
+        self.forget(phase, step)
         self._start, self._waited = (step, time.perf_counter()), 0.0
         if self.console.is_terminal:
             columns = (BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -87,7 +87,7 @@ class Log:
         else:
             self.say(f"{phase}: step {step} of {steps}, compiling (once)")
 
-    def _forget(self, phase: str, step: int) -> None:
+    def forget(self, phase: str, step: int) -> None:
         """Leaves out what a phase recorded after a step, and a line that a kill cut short."""
         if self._path is None or self._lines is None:
             return

@@ -52,7 +52,7 @@ def fit(
         Interrupted: a signal came; the step it came in has been saved.
     """
     like = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-    course = _Course(work, phase, step_fn, loader, model_of, preview, extra_of, like, state)
+    course = _Course(work, phase, step_fn, loader, steps, model_of, preview, extra_of, like, state)
     if work.store.latest(phase):
         course.restore()
         course.follow_loader()
@@ -63,9 +63,9 @@ def fit(
         course.save(last=True)
     with work.interruption.deferred():
         while course.step < steps:
-            course.advance(steps)
+            course.advance()
             signal = work.interruption.asked(course.step)
-            if signal is not None and course.step < steps:
+            if signal is not None:
                 course.leave(signal)
     work.store.wait()
     work.log.end()
@@ -90,6 +90,7 @@ class _Course:
     phase: str
     step_fn: Step
     loader: Any
+    steps: int
     model_of: Callable[[State], Any]
     preview: Callable[[Any, int], None] | None
     extra_of: Callable[[Any], dict[str, Any]] | None
@@ -116,14 +117,14 @@ class _Course:
         if "loader" in extra:
             self.loader.set_state(extra["loader"])
 
-    def advance(self, steps: int) -> None:
+    def advance(self) -> None:
         """One step, and what is due after it; back to the last checkpoint if that is allowed."""
         try:
-            self._advance(steps)
+            self._advance()
         except NonFiniteError as error:
             self._roll_back(error)
 
-    def _advance(self, steps: int) -> None:
+    def _advance(self) -> None:
         options, work = self.work.config.logging, self.work
         batch = work.put(work.log.waiting(self.loader))
         key = work.key(self.phase, self.step)
@@ -132,10 +133,10 @@ class _Course:
         self.history.append(metrics)
         self.step += 1
         work.log.advance(self.step)
-        last = self.step == steps
+        last = self.step == self.steps
         saving = last or self.step % options.checkpoint_every == 0
         if saving or self.step % options.every == 0:  # nothing is saved unchecked
-            self._write(steps)
+            self._write()
         drawing = last or self.step % options.preview_every == 0
         if saving or (drawing and self.preview):
             self.model = self.model_of(self.state)
@@ -144,11 +145,11 @@ class _Course:
         if saving:
             self.save(last)
 
-    def _write(self, steps: int) -> None:
+    def _write(self) -> None:
         """Checks and records the metrics since the last time."""
         values, self.history = average(self.history), []
         self._check({name: math.isfinite(value) for name, value in values.items()})
-        self.work.log.write(self.phase, self.step, steps, values)
+        self.work.log.write(self.phase, self.step, self.steps, values)
 
     def save(self, last: bool) -> None:
         """Saves the model, the state and the place in the data."""
@@ -165,8 +166,7 @@ class _Course:
     def leave(self, signal: int) -> None:
         """Saves what has not been saved, then raises `Interrupted`."""
         if self.history:
-            values, self.history = average(self.history), []
-            self._check({name: math.isfinite(value) for name, value in values.items()})
+            self._write()
         if self.saved != self.step:
             self.model = self.model_of(self.state)
             self.save(last=False)
@@ -185,6 +185,7 @@ class _Course:
         before, self.history = self.rolled_back, []
         self.restore()
         self.rolled_back = before + 1
+        self.work.log.forget(self.phase, self.step)
         self.work.log.say(
             f"{error.what} Rolled back to step {self.step} ({self.rolled_back} of {allowed}); the "
             "data and the random numbers from here on are others."
