@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from fiancee_jax import cli, render_folder
+from fiancee_jax import cli, hosts, render_folder
 from fiancee_jax.errors import UserError
 from fiancee_jax.video import render as render_video
 
@@ -34,7 +34,8 @@ def main(arguments: Sequence[str]) -> None:
     elif given & FOLDER:
         request = tyro.cli(render_folder.Request, prog="infer.py", args=arguments)
         summary = render_folder.run(request)
-        summary.print()
+        if hosts.is_first():
+            summary.print()
         if summary.failed:
             raise SystemExit(cli.INCOMPLETE)
     else:

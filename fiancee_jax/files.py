@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pathlib
+import socket
 import tempfile
 import threading
 
@@ -12,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 from fiancee_jax.errors import UserError
+
+UNFINISHED, UNFINISHED_LENGTH = ".fiancee.tmp", 80  # files that a kill may leave
 
 
 def writable(*folders: pathlib.Path) -> None:
@@ -45,9 +48,17 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")
+    writer = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{writer[-UNFINISHED_LENGTH:]}{UNFINISHED}")
     try:
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror or error}.") from None
+
+
+def sweep(folder: pathlib.Path) -> None:
+    """Takes away what writers that were killed have left; nobody else may be writing here."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        path.unlink(missing_ok=True)

@@ -7,14 +7,16 @@ of their devices; files in a common folder are written by the first host.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from fiancee_jax.errors import UserError
+
+T = TypeVar("T")
 
 AUTO = "auto"
 TASKS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JAX_NUM_PROCESSES")  # more than 1: a cluster
@@ -79,6 +81,17 @@ def _join(options: dict[str, Any]) -> None:
 def is_first() -> bool:
     """Whether this host is the one that writes."""
     return jax.process_index() == 0
+
+
+def part(whole: Sequence[T]) -> Sequence[T]:
+    """This host's share of what all hosts list in the same order: no other has any of it."""
+    return whole[jax.process_index() :: jax.process_count()]
+
+
+def named(what: str) -> str:
+    """`what`, and of which host where there are several."""
+    index, count = jax.process_index(), jax.process_count()
+    return what if count == 1 else f"{what} of host {index + 1} of {count}"
 
 
 def meet(where: str) -> None:

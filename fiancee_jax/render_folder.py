@@ -18,7 +18,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from fiancee_jax import cli, inference
+from fiancee_jax import cli, hosts, inference
 from fiancee_jax.choice import MAX_LPIPS, Choice, Over
 from fiancee_jax.colors import class_colors
 from fiancee_jax.data.labels import raise_problems
@@ -60,6 +60,8 @@ class Request:
         batch_size: maps in one call; eight or more for each device keep all of them busy.
         strict: stop before anything is rendered if a label map is bad; otherwise it is recorded in
             the manifest with the reason, and the others are rendered.
+        hosts: how to join others that render the same folder into the same place: auto, or
+            ADDRESS:PORT,INDEX,COUNT; clusters are found without it.
     """
 
     model: str
@@ -75,6 +77,7 @@ class Request:
     size: Literal["model", "native"] = "model"
     batch_size: int = 16
     strict: bool = False
+    hosts: str = ""
 
     @property
     def choice(self) -> Choice:
@@ -172,8 +175,9 @@ class Summary:
 
 # --- the work -----------------------------------------------------------------------------------
 def run(request: Request) -> Summary:
-    """Loads the model and renders the folder on all devices of this host."""
+    """Loads the model and renders the folder, or this host's part of it, on all its devices."""
     request.check()
+    hosts.start(request.hosts)
     return render_folder(inference.load(request.model).over(jax.local_devices()), request)
 
 
@@ -181,7 +185,7 @@ def render_folder(renderer: Renderer, request: Request) -> Summary:
     """Renders the folder of `request` by `renderer` (its `model` is only a title then).
 
     A run that was cut short is continued by the same request. A label map that is bad is recorded
-    and left out.
+    and left out. Several hosts render a part each; the first writes manifest and page for all.
 
     Raises:
         UserError: a mistake in the request, in all label maps (with `strict`: in one) or in the
@@ -198,32 +202,42 @@ def render_folder(renderer: Renderer, request: Request) -> Summary:
     job.check_budget()
     out = writable_folder(request)
     ledger = Ledger(out, mark_of(renderer, request.marked), files)
-    started = time.monotonic()
+    started, own = time.monotonic(), {file.name for file in hosts.part(files)}
     with (
         contextlib.closing(ledger),
         concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1) + 1) as pool,
-        cli.Progress("pictures", len(files)) as progress,
+        cli.Progress(hosts.named("pictures"), len(own)) as progress,
     ):
-        if ledger.done:
-            progress.say(f"continuing: {len(ledger.done)} of {len(files)} are done already")
-            progress.advance(len(ledger.done))
-        per_second = _render_all(job, pool, progress, out, shown(files), ledger)
+        done = len(own & ledger.done.keys())
+        if done:
+            progress.say(f"continuing: {done} of {len(own)} are done already")
+            progress.advance(done)
+        per_second = _render_all(job, pool, progress, out, shown(files), ledger, own)
+        ledger.gather()
     pictures = sorted(ledger.done.values(), key=lambda picture: picture.name)
-    failed = dict(sorted((bad | job.failed).items()))
+    failed = dict(sorted((bad | ledger.failed).items()))
     if not pictures:
         raise_problems(f"{len(files)} label maps", list(failed.values()), "None was rendered.")
     exits = job.exit_lines(pictures)
-    records = [{**picture.record(), "policy": policy} for picture in pictures]
-    records += [{"name": name, "error": reason} for name, reason in failed.items()]
+    summary = Summary(pictures, exits, time.monotonic() - started, per_second, out, policy, failed)
+    if hosts.is_first():
+        _write_results(renderer, request, summary, "" if setting is None else setting.text)
+        ledger.finish()
+    return summary
+
+
+def _write_results(renderer: Renderer, request: Request, summary: Summary, said: str) -> None:
+    """Writes ``manifest.jsonl`` and ``index.html``; `said` is what a calibrated policy promises."""
+    records = [{**picture.record(), "policy": summary.policy} for picture in summary.pictures]
+    records += [{"name": name, "error": reason} for name, reason in summary.failed.items()]
     lines = [json.dumps(record) + "\n" for record in records]
-    write_atomically(out / "manifest.jsonl", "".join(lines).encode())
+    write_atomically(summary.out / "manifest.jsonl", "".join(lines).encode())
     classes = getattr(renderer.model.family, "classes", ())
+    colors = class_colors(classes)
     title = pathlib.Path(request.model).name or request.model
-    said = "" if setting is None else setting.text
-    html = page(title, request.policy, pictures, exits, classes, class_colors(classes), said)
-    write_atomically(out / "index.html", html.encode())
-    ledger.finish()
-    return Summary(pictures, exits, time.monotonic() - started, per_second, out, policy, failed)
+    pictures, exits = summary.pictures, summary.exits
+    html = page(title, request.policy, pictures, exits, classes, colors, said)
+    write_atomically(summary.out / "index.html", html.encode())
 
 
 def _render_all(
@@ -233,12 +247,17 @@ def _render_all(
     out: pathlib.Path,
     shown: set[str],
     ledger: Ledger,
+    own: set[str],
 ) -> float | None:
-    """Writes all that is not done yet; how many pictures a second after each size's first batch."""
-    written = _Written(job, pool, progress, out, shown, ledger)
+    """Writes those of `own` that are not done yet.
+
+    Returns:
+        How many pictures a second after each size's first batch.
+    """
+    written, missing = _Written(job, pool, progress, out, shown, ledger), own - ledger.done.keys()
     timed, seconds = 0, 0.0
     for size, files in job.sizes.items():
-        left = [file for file in files if file.name not in ledger.done]
+        left = [file for file in files if file.name in missing]
         if not left:
             continue
         progress.say(_compiling(job, size))
@@ -257,6 +276,7 @@ def _render_all(
             seconds += time.monotonic() - begun
             timed += len(left) - job.batch_size
     written.wait()
+    ledger.add_failed({name: why for name, why in job.failed.items() if name in own})
     return timed / seconds if timed else None
 
 

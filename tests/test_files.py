@@ -1,11 +1,13 @@
 """Output folders are tried first, and nobody finds half a file."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from fiancee_jax.errors import UserError
-from fiancee_jax.files import writable, write_atomically, write_png
+from fiancee_jax.files import sweep, writable, write_atomically, write_png
 
 
 def test_folders_are_made_and_left_empty(tmp_path):
@@ -34,6 +36,23 @@ def test_a_failed_write_is_a_user_error(tmp_path):
     (tmp_path / "a.png").mkdir()
     with pytest.raises(UserError, match=r"cannot write .*a\.png"):
         write_atomically(tmp_path / "a.png", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_what_killed_writers_left_is_swept_away(tmp_path, monkeypatch):
+    write_atomically(tmp_path / "kept.png", b"")
+    (tmp_path / ".mine.tmp").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_atomically(tmp_path / "lost.png", b"half")
+    assert len(list(tmp_path.iterdir())) == 3
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.tmp", "kept.png"]
+
+
+def killed(*_):
+    raise KeyboardInterrupt
 
 
 def test_pictures_are_written_as_they_are(tmp_path):

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import tiny_config
+from PIL import Image
+from tiny import tiny_config, tiny_renderer, tiny_workdir
 
 from fiancee_jax import hosts
 from fiancee_jax.checkpoint import Store
@@ -24,6 +25,7 @@ from fiancee_jax.config import (
     PredictorPhase,
     write_config,
 )
+from fiancee_jax.data import Landscapes
 from fiancee_jax.errors import UserError
 from fiancee_jax.training.run import resolve
 
@@ -98,6 +100,22 @@ def test_one_host_is_the_first_and_waits_for_nobody():
     assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 20])
+def test_parts_are_the_whole_without_overlap(monkeypatch, count):
+    monkeypatch.setattr(jax, "process_count", lambda: count)
+    parts = []
+    for index in range(count):
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        parts += hosts.part(range(11))
+    assert sorted(parts) == list(range(11))
+
+
+def test_several_hosts_are_named(monkeypatch):
+    assert hosts.named("pictures") == "pictures"
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    assert hosts.named("pictures") == "pictures of host 1 of 4"
+
+
 # --- two processes -------------------------------------------------------------------------------
 def small_config():
     """All phases, a few steps each."""
@@ -115,25 +133,36 @@ def small_config():
 
 def run(folder, workdir, count, *phases):
     """Trains the config in `folder` on so many hosts; raises with what they said if one fails."""
+    program = [str(HERE / "one_of_several.py"), str(folder)]
+    return together([[*program, joining, str(workdir), *phases] for joining in joined_by(count)])
+
+
+def joined_by(count):
+    """How each of so many hosts is asked to join the others."""
+    if count == 1:
+        return [""]
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    asked = [f"localhost:{port},{i},{count}" if count > 1 else "" for i in range(count)]
+    return [f"localhost:{port},{i},{count}" for i in range(count)]
+
+
+def together(commands, **environment):
+    """Runs Python commands at once; what each said, or raises with it if one fails."""
     paths = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": paths}
-    command = [sys.executable, str(HERE / "one_of_several.py"), str(folder)]
+    kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     processes = [
         subprocess.Popen(
-            [*command, hosts_, str(workdir), *phases],
-            env=environment,
+            [sys.executable, *command],
+            env={**kept, "PYTHONPATH": paths, **environment},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        for hosts_ in asked
+        for command in commands
     ]
     said = [process.communicate(timeout=600)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * count, "\n".join(said)
+    assert [process.returncode for process in processes] == [0] * len(commands), "\n".join(said)
     return said
 
 
@@ -174,3 +203,28 @@ def assert_near(one, other):
     assert one.keys() == other.keys()
     for at in one:
         assert other[at] == pytest.approx(one[at], rel=2e-3, abs=1e-6), at
+
+
+@pytest.mark.slow
+def test_two_hosts_render_a_folder_as_one(tmp_path):
+    scenes = Landscapes(report=16)
+    (tmp_path / "labels").mkdir()
+    for i in range(11):
+        labels = scenes.open("report", (32, 32))[i]["labels"]
+        Image.fromarray(labels).save(tmp_path / "labels" / f"scene_{i:02}.png")
+    (tmp_path / "model").mkdir()
+    tiny_workdir(tmp_path / "model", tiny_renderer())
+    said = {}
+    for count in (1, 2):
+        command = [str(HERE.parent / "infer.py"), "--model", str(tmp_path / "model")]
+        command += ["--labels", str(tmp_path / "labels"), "--out", str(tmp_path / str(count))]
+        command += ["--batch-size", "4", "--budget-gmacs", "0.02"]
+        commands = [[*command, "--hosts", joining] for joining in joined_by(count)]
+        said[count] = together(commands, JAX_PLATFORMS="cpu")
+    one, two = (
+        {path.name: path.read_bytes() for path in (tmp_path / n).rglob("*") if path.is_file()}
+        for n in ("1", "2")
+    )
+    assert two == one
+    assert "11 pictures in" in said[2][0]
+    assert "11 pictures in" not in said[2][1]  # one speaks for all

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tiny import tiny_renderer
 
+from fiancee_jax import hosts
 from fiancee_jax import render_folder as folder_module
 from fiancee_jax.data import Landscapes
 from fiancee_jax.data.labels import LabelFile
@@ -203,6 +204,53 @@ def test_another_or_no_mark_begins_anew(tmp_path, first):
     assert not ledger.done
     ledger.finish()
     assert not (tmp_path / NAME).exists()
+
+
+def as_host(monkeypatch, index, count):
+    monkeypatch.setattr(jax, "process_index", lambda: index)
+    monkeypatch.setattr(jax, "process_count", lambda: count)
+    monkeypatch.setattr(hosts, "meet", lambda where: None)
+
+
+def picture_of(name):
+    return Picture(name, 1, (0.5,), 0.3, 0.9)
+
+
+def test_the_first_of_several_hosts_gathers_what_all_have_done(tmp_path, monkeypatch):
+    as_host(monkeypatch, 0, 2)
+    first = ledger_of(tmp_path)
+    as_host(monkeypatch, 1, 2)
+    second = ledger_of(tmp_path)
+    second.add([picture_of("x1")])
+    second.add_failed({"x2": "torn"})
+    second.close()
+    as_host(monkeypatch, 0, 2)
+    first.add([picture_of("x0")])
+    first.gather()
+    assert sorted(first.done) == ["x0", "x1"]
+    assert first.failed == {"x2": "torn"}
+    first.finish()
+    assert not list(tmp_path.glob(".unfinished*"))
+
+
+def test_a_run_of_several_hosts_is_continued_by_fewer(tmp_path, monkeypatch):
+    for index in range(3):
+        as_host(monkeypatch, index, 3)
+        ledger = ledger_of(tmp_path)
+        ledger.add([picture_of(f"x{index}")])
+        ledger.close()
+    as_host(monkeypatch, 0, 2)
+    ledger = ledger_of(tmp_path)
+    ledger.close()
+    assert sorted(ledger.done) == ["x0", "x1", "x2"]
+    assert sorted(path.name for path in tmp_path.glob(".unfinished*")) == [
+        ".unfinished-1.jsonl",
+        ".unfinished.jsonl",
+    ]
+    as_host(monkeypatch, 0, 1)
+    ledger = ledger_of(tmp_path, mark="other")
+    ledger.close()
+    assert not ledger.done
 
 
 def test_the_mark_knows_weights_and_options(renderer):
