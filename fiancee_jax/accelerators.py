@@ -146,7 +146,13 @@ def _known() -> str:
 
 
 def _placed(tree: Any, sharding: NamedSharding) -> Any:
-    def place(x: Any) -> jax.ShapeDtypeStruct:
+    return placed(tree, jax.tree.map(lambda _: sharding, tree))
+
+
+def placed(tree: Any, shardings: Any) -> Any:
+    """Shapes of arrays that lie as told, each by its own sharding."""
+
+    def place(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
-    return jax.tree.map(place, tree)
+    return jax.tree.map(place, tree, shardings)

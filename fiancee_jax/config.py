@@ -238,6 +238,9 @@ class Config(Generic[Model, Data]):
         data: the data set (`data.Landscapes`, `data.Folder` or `data.Tfds`).
         exits: the (tap, width) pairs to build; the backbone itself is always the last exit.
         seed: all randomness comes from (seed, phase, step).
+        shard_above: parameters of backbone and branches with so many elements or more, and their
+            optimiser states, are split over all devices while they are trained; 0 copies
+            everything to every device.
     """
 
     name: str
@@ -252,6 +255,7 @@ class Config(Generic[Model, Data]):
     calibration: CalibrationPhase = CalibrationPhase()
     logging: Logging = Logging()
     seed: int = 0
+    shard_above: int = 0
 
 
 # --- finding ------------------------------------------------------------------------------------

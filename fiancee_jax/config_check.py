@@ -47,6 +47,8 @@ def _check_numbers(config: Config) -> None:
             value = getattr(getattr(config, part), name)
             if value < 1:
                 raise UserError(f"{part}.{name} is {value}; it must be 1 or more.")
+    if config.shard_above < 0:
+        raise UserError(f"shard_above is {config.shard_above}; it must be 0 or more.")
     if config.logging.roll_backs < 0:
         raise UserError(f"logging.roll_backs is {config.logging.roll_backs}; it must be 0 or more.")
     size, parts = config.backbone.batch_size, config.backbone.accumulate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from fiancee_jax.data.batch import Batch, Source
 from fiancee_jax.data.transforms import Augment, augment
 from fiancee_jax.errors import UserError
 
+THREADS = min(16, os.cpu_count() or 1)  # that read ahead, if not told otherwise
 T = TypeVar("T")
 Elements = Sequence[dict[str, Any]]
 
@@ -57,7 +59,7 @@ def batches(
     repeat: bool = True,
     drop_remainder: bool = True,
     shard: tuple[int, int] = (0, 1),
-    threads: int = 2,
+    threads: int = THREADS,
 ) -> grain.DatasetIterator[Batch]:
     """Batches for training, the same for the same arguments on any machine.
 
@@ -102,7 +104,7 @@ def epoch(
     *,
     keys: Sequence[str],
     shard: tuple[int, int] = (0, 1),
-    threads: int = 2,
+    threads: int = THREADS,
 ) -> Iterator[tuple[list[str], Batch]]:
     """Every element once, in order, with its name; the last batch may be smaller.
 

@@ -30,6 +30,7 @@ from fiancee_jax.training.adversarial import (
 from fiancee_jax.training.averaged import averaged, converged
 from fiancee_jax.training.log import Metrics, mean, norms
 from fiancee_jax.training.loop import State, fit
+from fiancee_jax.training.sharding import step_shardings
 from fiancee_jax.training.workspace import Workspace
 
 
@@ -95,11 +96,12 @@ def update_discriminator(
 
 
 # --- steps --------------------------------------------------------------------------------------
-def make_step(model: MultiExit, phase: BackbonePhase) -> Any:
+def make_step(model: MultiExit, phase: BackbonePhase, out_shardings: Any = None) -> Any:
     """The jitted step (state, batch, key, perceptual) -> (state, metrics); the state is donated."""
     step = fused_step if phase.step == "fused" else published_step
     model = dataclasses.replace(model, dtype=phase.precision, remat=phase.remat)
-    return jax.jit(functools.partial(step, model, phase), donate_argnums=0)
+    step = functools.partial(step, model, phase)
+    return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
 
 
 def fused_step(
@@ -209,8 +211,8 @@ def discriminator_update(
 def run(work: Workspace) -> None:
     """Trains the backbone."""
     phase, model = work.config.backbone, work.model
-    state = jax.device_put(init_state(model, phase, work.rng("backbone")), work.replicated)
-    step = make_step(model, phase)
+    state = work.place(init_state(model, phase, work.rng("backbone")))
+    step = make_step(model, phase, step_shardings(state, work.config))
     wanted = phase.own_latent > 0 or phase.reconstruction > 0
     net = work.perceptual(phase.perceptual_net) if wanted else None
     fit(

@@ -25,6 +25,7 @@ from fiancee_jax.training import backbone, measure, preview
 from fiancee_jax.training.adversarial import discriminate, discriminator_terms, random_latents
 from fiancee_jax.training.log import Metrics, mean, norms
 from fiancee_jax.training.loop import State, fit
+from fiancee_jax.training.sharding import step_shardings
 from fiancee_jax.training.workspace import Workspace
 
 INIT_GAIN = 1.0  # branches have no spectral norm: at OASIS's 0.02 batch norm's epsilon would rule
@@ -60,10 +61,11 @@ def with_discriminator(phase: BranchesPhase, state: State, trained: State) -> St
     return {**state, **d}
 
 
-def make_step(model: MultiExit, phase: BranchesPhase) -> Any:
+def make_step(model: MultiExit, phase: BranchesPhase, out_shardings: Any = None) -> Any:
     """The jitted step (state, frozen, batch, key, net) -> (state, metrics); donates the state."""
     model = dataclasses.replace(model, dtype=phase.precision)
-    return jax.jit(functools.partial(train_step, model, phase), donate_argnums=0)
+    step = functools.partial(train_step, model, phase)
+    return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
 
 
 def train_step(
@@ -203,10 +205,11 @@ def run(work: Workspace) -> None:
     state = init_state(model, phase, work.rng("branches"))
     if phase.adversarial > 0:
         like = backbone.init_state(model, work.config.backbone, work.rng("backbone"))
-        like = jax.device_put(like, work.replicated)
+        like = work.place(like)
         state = with_discriminator(phase, state, work.store.train("backbone", like))
-    state = jax.device_put(state, work.replicated)
-    step, net = make_step(model, phase), work.perceptual(phase.lpips_net)
+    state = work.place(state)
+    step = make_step(model, phase, step_shardings(state, work.config))
+    net = work.perceptual(phase.lpips_net)
     fit(
         work,
         "branches",

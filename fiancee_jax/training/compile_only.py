@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fiancee_jax import accelerators, ahead_of_time
-from fiancee_jax.accelerators import Topology
+from fiancee_jax.accelerators import Topology, placed
 from fiancee_jax.ahead_of_time import Program
 from fiancee_jax.config import Config
 from fiancee_jax.config_check import check_config
@@ -24,6 +24,7 @@ from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.models import lpips
 from fiancee_jax.training import backbone, branches, checks
+from fiancee_jax.training.sharding import shardings, step_shardings
 
 Placed = tuple[Any, tuple[Any, ...]]  # a jitted step, and the shapes of its arguments
 
@@ -87,9 +88,11 @@ def backbone_step(config: Config, topology: Topology) -> Placed:
     state = _backbone_state(model, config)
     wanted = phase.own_latent > 0 or phase.reconstruction > 0
     net = _perceptual(phase.perceptual_net) if wanted else None
-    shared = topology.replicated((state, _key(), net))
+    key, net = topology.replicated((_key(), net))
+    state = placed(state, shardings(state, topology.mesh, config))
     batch = topology.split(abstract_batch(model, phase.batch_size))
-    return backbone.make_step(model, phase), (shared[0], batch, *shared[1:])
+    step = backbone.make_step(model, phase, step_shardings(state, config))
+    return step, (state, batch, key, net)
 
 
 def branches_step(config: Config, topology: Topology) -> Placed:
@@ -101,10 +104,12 @@ def branches_step(config: Config, topology: Topology) -> Placed:
         state = jax.eval_shape(
             lambda s, t: branches.with_discriminator(phase, s, t), state, trained
         )
-    shared = (state, model._abstract[0], _key(), _perceptual(phase.lpips_net))
-    state, frozen, key, net = topology.replicated(shared)
+    shared = (model._abstract[0], _key(), _perceptual(phase.lpips_net))
+    frozen, key, net = topology.replicated(shared)
+    state = placed(state, shardings(state, topology.mesh, config))
     batch = topology.split(abstract_batch(model, phase.batch_size))
-    return branches.make_step(model, phase), (state, frozen, batch, key, net)
+    step = branches.make_step(model, phase, step_shardings(state, config))
+    return step, (state, frozen, batch, key, net)
 
 
 STEPS: dict[str, Callable[[Config, Topology], Placed]] = {

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from fiancee_jax.errors import Interrupted, NonFiniteError
@@ -208,4 +208,11 @@ class _Course:
 
 
 def _finite(tree: Any) -> bool:
-    return all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(tree))
+    return bool(_all_finite(tree))
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+    """Parts may lie on other hosts: the devices look, and all hosts learn of it."""
+    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+    return jnp.stack(leaves).all() if leaves else jnp.bool(True)

@@ -22,6 +22,7 @@ from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models import lpips
 from fiancee_jax.training.interruption import Interruption
 from fiancee_jax.training.log import Log
+from fiancee_jax.training.sharding import shardings
 
 VARIABLE = {  # by phase
     "backbone": "backbone",
@@ -52,13 +53,17 @@ class Workspace:
 
     @functools.cached_property
     def mesh(self) -> jax.sharding.Mesh:
-        """All devices along one axis: the batch is split over it, everything else is replicated."""
+        """All devices along one axis: the batch is split over it (and what `place` splits)."""
         return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
     @property
     def replicated(self) -> NamedSharding:
         """Sharding of parameters."""
         return NamedSharding(self.mesh, P())
+
+    def place(self, state: Any) -> Any:
+        """A training state onto the devices, large parameters split as the config says."""
+        return jax.device_put(state, shardings(state, self.mesh, self.config))
 
     def key(self, phase: str, step: int | Array) -> Array:
         """The random key of one step of one phase."""
