@@ -43,7 +43,7 @@ config = Config(
     data=Heads(predictor=6000, calibration=1000, report=1000),
     augment=Augment(flip=False),  # a mirrored face would not have its pose
     exits=(Exit(0, 0.25), Exit(0, 0.5), Exit(1, 0.25), Exit(3, 0.25), Exit(3, 0.5), Exit(5, 0.5)),
-    guides=Guides(form="none"),
+    guides=Guides(form="learnt"),  # docs/results/ablations/avatars
     backbone=BackbonePhase(
         steps=10000,
         batch_size=4,

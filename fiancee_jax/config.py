@@ -353,7 +353,7 @@ def read_config(workdir: pathlib.Path) -> Config:
     try:
         plain = json.loads(path.read_text())
         version = plain.pop("format_version", None)
-    except (ValueError, TypeError, AttributeError) as error:  # not JSON, or no object
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:  # no JSON object
         raise UserError(f"{path} is damaged ({error}). Restore it, or train anew.") from None
     if version != FORMAT_VERSION:
         raise UserError(

@@ -216,7 +216,7 @@ def _archive_names(path: PathLike) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:  # the last: other versions
         raise _broken(path, "a whole zip archive (.pth or .npz)", error) from error
 
 

@@ -110,7 +110,7 @@ def read_classes(path: pathlib.Path) -> tuple[str, ...]:
         names = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {expected}") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: unreadable ({error}); {expected}") from None
     if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
         raise UserError(f"{path}: found {json.dumps(names)[:60]}; {expected}")
