@@ -4,8 +4,9 @@ import pathlib
 import random
 
 import pytest
-from benchmarks.hostile import KINDS, attempt, checkpoint_kind, mutated
 from tiny import tiny_renderer, tiny_workdir
+
+from benchmarks.hostile import KINDS, attempt, checkpoint_kind, mutated
 
 pytestmark = pytest.mark.filterwarnings("default")  # Pillow warns of what it then refuses
 
