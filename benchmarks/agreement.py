@@ -144,10 +144,9 @@ def _moments(folder: pathlib.Path) -> dict[str, np.ndarray]:
         tree = reader.restore(folder / "train")
     found: dict[str, list[np.ndarray]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        optimiser, inside, rest = jax.tree_util.keystr(path).partition("['mu']")
-        if inside:
+        optimiser, moment, _ = jax.tree_util.keystr(path).partition("['mu']")
+        if moment:
             found.setdefault(optimiser, []).append(np.ravel(leaf).astype(np.float64))
-        del rest
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 

@@ -33,7 +33,7 @@ def problem(folder: pathlib.Path) -> str:
                 return f"{name} is not as it was written"
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         return f"{NAME} cannot be read ({error})"
     return ""
 

@@ -75,7 +75,7 @@ class Ledger:
                 first, *lines = (self._folder / name).read_text().splitlines()
                 if json.loads(first) != {"mark": self._mark}:
                     continue
-            except (OSError, ValueError):
+            except (OSError, ValueError, RecursionError):
                 continue
             yield from filter(None, map(_record, lines))
 
@@ -170,7 +170,7 @@ def _record(line: str) -> dict[str, Any] | None:
     """A line, if it is whole."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and "name" in record else None
 

@@ -39,6 +39,12 @@ def test_a_failed_write_is_a_user_error(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write .*a\.png"):
+        write_atomically(tmp_path / "file" / "a.png", b"")
+
+
 def test_what_killed_writers_left_is_swept_away(tmp_path, monkeypatch):
     write_atomically(tmp_path / "kept.png", b"")
     (tmp_path / ".mine.tmp").touch()

@@ -6,7 +6,8 @@ import random
 import pytest
 from tiny import tiny_renderer, tiny_workdir
 
-from benchmarks.hostile import KINDS, attempt, checkpoint_kind, mutated
+from benchmarks.hostile import KINDS, attempt, checkpoint_kind
+from benchmarks.mutants import mutated
 
 pytestmark = pytest.mark.filterwarnings("default")  # Pillow warns of what it then refuses
 

@@ -185,7 +185,9 @@ def test_pictures_come_back_as_they_were(tmp_path):
     assert list(map(repr, again.done.values())) == list(map(repr, pictures))
 
 
-@pytest.mark.parametrize("end", ["", '{"name": "x', '{"name": 1}\n', "[]\n", "null\n", "\x00\n"])
+@pytest.mark.parametrize(
+    "end", ["", '{"name": "x', '{"name": 1}\n', "[]\n", "null\n", "\x00\n", "[" * 99999]
+)
 def test_lines_that_a_kill_or_a_disk_spoiled_are_passed_over(tmp_path, end):
     ledger = ledger_of(tmp_path)
     ledger.add([Picture("x0", 1, (0.1,), 0.3, 0.9)])
