@@ -203,11 +203,12 @@ class Store:
     def model(self, phase: str) -> PyTree:
         """The ``model`` item of the last step, on the default device."""
         step = self._last(phase)
-        metadata = self._manager(phase).item_metadata(step)["model"]
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        abstract = jax.tree.map(
-            lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), metadata.tree
-        )
+        with self._reading(phase, step):
+            metadata = self._manager(phase).item_metadata(step)["model"]
+            abstract = jax.tree.map(
+                lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), metadata.tree
+            )
         return _emptied(self._restore(phase, "model", ocp.args.StandardRestore(abstract)))
 
     def train(self, phase: str, like: PyTree) -> PyTree:
@@ -217,8 +218,22 @@ class Store:
 
     def _restore(self, phase: str, item: str, args: Any) -> Any:
         step = self._last(phase)
-        restored = self._manager(phase).restore(step, args=ocp.args.Composite(**{item: args}))
-        return restored[item]
+        with self._reading(phase, step):
+            restored = self._manager(phase).restore(step, args=ocp.args.Composite(**{item: args}))
+            return restored[item]
+
+    @contextlib.contextmanager
+    def _reading(self, phase: str, step: int) -> Iterator[None]:
+        """Any failure becomes one clear message: a step without a seal may be damaged too."""
+        try:
+            yield
+        except Exception as error:
+            path = self.root / phase / str(step)
+            raise UserError(
+                f"step {step} of the phase {phase!r} in {self.root} cannot be read: "
+                f"{_reason(error)}. It is damaged, or not of this program. Put back a good copy, "
+                f"or move {path} away, so that the step before it is taken."
+            ) from error
 
     def _last(self, phase: str) -> int:
         step = self.latest(phase)
