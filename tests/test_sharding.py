@@ -73,6 +73,7 @@ def test_a_step_leaves_the_state_where_it_lies_and_the_gradients_as_they_were():
     assert_same_gradients(jax.tree.map(np.asarray, after), copied)
 
 
+@pytest.mark.slow
 def test_a_split_run_is_continued_with_copies(tmp_path):
     learning = {"step": "fused", "lr_g": 1e-3, "lr_d": 1e-3, "recollect": 1, "init_gain": 1.0}
     config = dataclasses.replace(
