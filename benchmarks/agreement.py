@@ -21,10 +21,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import tyro
 from matplotlib.figure import Figure
 
+from benchmarks.saved import arrays
 from fiancee_jax import cli
 from fiancee_jax.config import Config, load_config, write_config
 from fiancee_jax.errors import UserError
@@ -140,10 +140,8 @@ def gradients(workdir: pathlib.Path, phase: str, step: int) -> dict[str, np.ndar
 
 
 def _moments(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    with ocp.StandardCheckpointer() as reader:
-        tree = reader.restore(folder / "train")
     found: dict[str, list[np.ndarray]] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    for path, leaf in arrays(folder / "train").items():
         optimiser, moment, _ = jax.tree_util.keystr(path).partition("['mu']")
         if moment:
             found.setdefault(optimiser, []).append(np.ravel(leaf).astype(np.float64))

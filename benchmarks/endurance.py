@@ -23,11 +23,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import numpy as np
-import orbax.checkpoint as ocp
 import tyro
 from PIL import Image
 
+from benchmarks.saved import arrays
 from fiancee_jax import cli
 from fiancee_jax.config import PHASES
 from fiancee_jax.data import Landscapes
@@ -162,13 +161,11 @@ def _unlike_arrays(one: pathlib.Path, other: pathlib.Path) -> list[str]:
     if not all((folder / DIGESTS).is_file() for folder in (one, other)):
         found.append("not sealed")
     for item in ("model", "train"):
-        with ocp.StandardCheckpointer() as reader:
-            trees = [reader.restore(folder / item) for folder in (one, other)]
-        leaves = [dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in trees]
+        leaves = [arrays(folder / item) for folder in (one, other)]
         if leaves[0].keys() != leaves[1].keys():
             found.append(f"{item}: other arrays")
         for path in leaves[0].keys() & leaves[1].keys():
-            a, b = (np.asarray(each[path]) for each in leaves)
+            a, b = (each[path] for each in leaves)
             if (a.shape, a.dtype, a.tobytes()) != (b.shape, b.dtype, b.tobytes()):
                 found.append(f"{item}{jax.tree_util.keystr(path)}")
     return found
