@@ -146,6 +146,8 @@ class BranchesPhase:
         adversarial: weight of the OASIS adversarial loss; its discriminator starts from the
             backbone's. 0 switches it off.
         exits_per_step: random exits trained in one step; 0 trains all.
+        compose: share of the inputs that are made of two (`StagedGenerator.composed`; OASIS: left
+            of one map, right of another). Not with `adversarial`, which needs their photos.
         measure: unseen inputs on which the finished exits are measured, to drop dominated ones.
         precision: of the networks' computation, the frozen backbone's included; parameters,
             optimiser, statistics and losses are float32 in any case. Exits are measured in float32.
@@ -161,6 +163,7 @@ class BranchesPhase:
     lpips_net: Literal["alex", "vgg"] = "vgg"
     adversarial: float = 0.0
     exits_per_step: int = 0
+    compose: float = 0.0
     measure: int = 256
     precision: Precision = "float32"
 
@@ -171,6 +174,7 @@ class PredictorPhase:
 
     Attributes:
         inputs: inputs on which every exit's LPIPS-alex to the backbone is measured first.
+        compose: share of them that are made of two, as in the phase ``branches``.
         channels: channels of its convolutions.
         hidden: width of its fully connected layer.
         weight_decay: of AdamW, times the learning rate. Without a real one it soon overfits.
@@ -182,6 +186,7 @@ class PredictorPhase:
     """
 
     inputs: int = 10_000
+    compose: float = 0.0
     steps: int = 4_000
     batch_size: int = 128
     lr: float = 1e-3

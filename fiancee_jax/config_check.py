@@ -28,10 +28,23 @@ def check_config(config: Config) -> None:
             f"branches.exits_per_step 0 (all exits in every step); found "
             f"{config.branches.exits_per_step}."
         )
+    _check_composed(config)
     _check_numbers(config)
     _check_calibration(config.calibration)
     _check_precision(config)
     _check_guides(config.guides, config.model, min(e.tap for e in config.exits))
+
+
+def _check_composed(config: Config) -> None:
+    for part in ("branches", "predictor"):
+        share = getattr(config, part).compose
+        if not 0 <= share <= 1:
+            raise UserError(f"{part}.compose is {share:g}; it is a share, from 0 to 1.")
+    if config.branches.compose and config.branches.adversarial > 0:
+        raise UserError(
+            f"branches.compose is {config.branches.compose:g}, but inputs made of two have no "
+            "photo to show the discriminator: set branches.adversarial to 0, or compose to 0."
+        )
 
 
 def _check_numbers(config: Config) -> None:

@@ -187,6 +187,16 @@ class Oasis(StagedGenerator):
         onehot = jax.nn.one_hot(inputs["labels"], self.num_classes)
         return average_pool(onehot, min(8, 2 ** (self.blocks - 1))), inputs["z"]
 
+    def composed(self, key: Array, inputs: Inputs) -> Inputs:
+        """Left of a random column a map itself, right of it the next map of the batch.
+
+        Whole columns, so that what is above what stays true: sky over houses over road.
+        """
+        labels = inputs["labels"]
+        seam = jax.random.randint(key, (len(labels), 1, 1), 1, labels.shape[2])
+        left = jnp.arange(labels.shape[2])[None, None] < seam
+        return {**inputs, "labels": jnp.where(left, labels, jnp.roll(labels, 1, axis=0))}
+
     # --- adversary ------------------------------------------------------------------------
     def discriminator(self) -> nn.Module:
         """The U-Net of `discriminator.Discriminator`."""

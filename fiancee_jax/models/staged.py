@@ -152,6 +152,14 @@ class StagedGenerator(abc.ABC):
         coarse = palette.reshape(-1, CELLS, CELLS, 3)
         return jax.image.resize(coarse, (len(coarse), *self.picture_size(inputs), 3), "linear")
 
+    def composed(self, key: Array, inputs: Inputs) -> Inputs:
+        """Each input made of two of the batch, where that makes sense; here they stay themselves.
+
+        For phases that need no photo: inputs that no data set has.
+        """
+        del key
+        return inputs
+
     def own_frames(
         self, inputs: Inputs
     ) -> tuple[Float[Array, "b k d"], Float[Array, "b d"], Float[Array, "b k h w 3"]] | None:

@@ -52,6 +52,21 @@ def random_latents(model: MultiExit, batch: Batch, key: Array) -> Array:
     return jax.lax.with_sharding_constraint(z, P("data")) if "data" in axes else z
 
 
+def partly_composed(model: MultiExit, inputs: Inputs, key: Array, share: float) -> Inputs:
+    """A random `share` of the inputs made of two each (`StagedGenerator.composed`)."""
+    if not share:
+        return inputs
+    k_which, k_how = jax.random.split(jax.random.fold_in(key, 2))
+    both = model.family.composed(k_how, inputs)
+    chosen = jax.random.bernoulli(k_which, share, (len(jax.tree.leaves(inputs)[0]),))
+    return jax.tree.map(lambda a, b: jnp.where(_rows(chosen, a), a, b), both, inputs)
+
+
+def _rows(chosen: Array, like: Array) -> Array:
+    """[b] with ones behind it, as many as `like` has axes."""
+    return chosen.reshape(-1, *[1] * (like.ndim - 1))
+
+
 def generate(
     model: MultiExit, params: PyTree, stats: PyTree, spectral: PyTree, inputs: Any
 ) -> tuple[Array, PyTree]:

@@ -22,7 +22,12 @@ from fiancee_jax.models.layers import initialise, power_iteration
 from fiancee_jax.models.staged import Inputs
 from fiancee_jax.routing import menu
 from fiancee_jax.training import backbone, measure, preview
-from fiancee_jax.training.adversarial import discriminate, discriminator_terms, random_latents
+from fiancee_jax.training.adversarial import (
+    discriminate,
+    discriminator_terms,
+    partly_composed,
+    random_latents,
+)
 from fiancee_jax.training.log import Metrics, mean, norms
 from fiancee_jax.training.loop import State, fit
 from fiancee_jax.training.sharding import step_shardings
@@ -79,7 +84,8 @@ def train_step(
 ) -> tuple[State, Metrics]:
     """One update of the chosen branches; the trunk runs once, without gradients."""
     k_z, k_exits, k_mix = jax.random.split(key, 3)
-    inputs = model.encode(frozen, {**batch.inputs, "z": random_latents(model, batch, k_z)})
+    given = partly_composed(model, batch.inputs, k_z, phase.compose)
+    inputs = model.encode(frozen, {**given, "z": random_latents(model, batch, k_z)})
     target, taps = model.full(frozen, inputs)
     context = (inputs, taps, model.guide(frozen, inputs, taps), target)
     chosen = choose(k_exits, len(model.exits), phase.exits_per_step)

@@ -15,7 +15,7 @@ from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.hosts import gathered
 from fiancee_jax.models import lpips
 from fiancee_jax.models.staged import Inputs
-from fiancee_jax.training.adversarial import random_latents
+from fiancee_jax.training.adversarial import partly_composed, random_latents
 from fiancee_jax.training.workspace import Workspace
 
 
@@ -37,9 +37,16 @@ def view(model: MultiExit, variables: Variables, inputs: Inputs) -> tuple[Array,
 
 
 def records(
-    work: Workspace, phase: str, variables: Variables, count: int, batch_size: int
+    work: Workspace,
+    phase: str,
+    variables: Variables,
+    count: int,
+    batch_size: int,
+    compose: float = 0.0,
 ) -> dict[str, np.ndarray]:
     """Measures all exits on `count` fresh inputs of the split ``predictor`` (augmented, random z).
+
+    A share `compose` of them is made of two each.
 
     Returns:
         ``lpips`` and ``l1`` [count, exits - 1], and the predictor's views ``grid`` (float16) and
@@ -49,8 +56,9 @@ def records(
     total = -(-count // batch_size)
     work.log.begin(f"{phase} (measuring exits)", 0, total)
     for i, batch in enumerate(work.draw("predictor", count, batch_size, phase)):
-        z = random_latents(work.model, batch, work.key(phase, i))
-        inputs = {**batch.inputs, "z": z}
+        key = work.key(phase, i)
+        given = partly_composed(work.model, batch.inputs, key, compose)
+        inputs = {**given, "z": random_latents(work.model, batch, key)}
         inputs = rendering.encode(work.model, variables, inputs)
         seen = view(work.model, variables, inputs)
         row: Any = (*distances(work.model, variables, inputs, net), *seen)
