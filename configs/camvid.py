@@ -28,17 +28,11 @@ config = Config(
         blocks=5,
         discriminator_channels=(64, 64, 128, 128, 256, 256),
         lambda_labelmix=5.0,
+        light_block="class",
     ),
     data=Folder(root="data/camvid"),
     augment=Augment(flip=True, min_scale=0.6),
-    exits=(
-        Exit(1, 0.25),
-        Exit(1, 0.375),
-        Exit(1, 0.5),
-        Exit(2, 0.5),
-        Exit(3, 0.5),
-        Exit(3, 0.67),
-    ),
+    exits=(Exit(1, 1.0), Exit(2, 1.0), Exit(3, 1.0)),
     guides=Guides(form="learnt"),
     backbone=BackbonePhase(
         steps=10_000,
@@ -46,13 +40,14 @@ config = Config(
         step="fused",
         lr_g=4e-4,
         lr_d=4e-4,
+        init_gain=1.0,  # at 0.02 the discriminator stood still for 9,000 steps
         ema_decay=0.999,
         precision="bfloat16",
     ),
     branches=BranchesPhase(
         steps=6_000,
         batch_size=16,
-        lr=3e-3,
+        lr=5e-4,  # they begin as the backbone's own stages
         lpips_net="alex",
         compose=0.5,
         measure=464,

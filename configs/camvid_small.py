@@ -1,6 +1,6 @@
 """Real photos: CamVid's street scenes (Brostow et al., 2009) from a folder, at 64x96.
 
-    python train.py camvid --data.root CAMVID --workdir runs/camvid
+    python train.py camvid_small --data.root CAMVID --workdir runs/camvid_small
 
 CAMVID holds train, predictor, calibration and val, each with images/ and labels/, and classes.json.
 Hardware: 2 CPU cores. A backbone step took 0.75 to 2.9 s and a branch step 1.2 s while the machine
@@ -24,7 +24,7 @@ from fiancee_jax.data import Augment, Folder
 from fiancee_jax.models.oasis import Oasis
 
 config = Config(
-    name="camvid",
+    name="camvid_small",
     model=Oasis(
         size=(64, 96),
         width=12,

@@ -145,6 +145,8 @@ class BranchesPhase:
         lpips_net: its network.
         adversarial: weight of the OASIS adversarial loss; its discriminator starts from the
             backbone's. 0 switches it off.
+        inherit: branches begin with what they can take from the backbone
+            (`StagedGenerator.inherited`; OASIS: those of ``class`` blocks), not at random.
         exits_per_step: random exits trained in one step; 0 trains all.
         compose: share of the inputs that are made of two (`StagedGenerator.composed`; OASIS: left
             of one map, right of another). Not with `adversarial`, which needs their photos.
@@ -162,6 +164,7 @@ class BranchesPhase:
     lpips: float = 1.0
     lpips_net: Literal["alex", "vgg"] = "vgg"
     adversarial: float = 0.0
+    inherit: bool = True
     exits_per_step: int = 0
     compose: float = 0.0
     measure: int = 256

@@ -18,7 +18,12 @@ def check_config(config: Config) -> None:
                 f"exit {e.name} taps stage {e.tap}; a generator of {stages} stages can be tapped "
                 f"after stages 1 to {stages - 1} (or 0, the stem: all stages are light then)."
             )
-        if not 0 < e.width < 1:
+        if e.width == 1 and not config.model.light_at_full_width:
+            raise UserError(
+                f"exit {e.name} has width 1, which saves nothing with these light stages. Take a "
+                "width below 1 (or, for OASIS, model.light_block class)."
+            )
+        if not 0 < e.width <= 1:
             raise UserError(f"exit {e.name} has width {e.width}; it must be between 0 and 1.")
     if len({e.name for e in config.exits}) != len(config.exits) or not config.exits:
         raise UserError("exits must be a non-empty list of different (tap, width) pairs.")

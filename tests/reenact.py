@@ -71,8 +71,8 @@ class Reenact(StagedGenerator):
     def stem(self):
         return Stem()
 
-    def stage(self, index, *, width=1.0):
-        return Stage(self.features(index, width))
+    def stage(self, index, *, width=None):
+        return Stage(self.features(index, width or 1.0))
 
     def head(self):
         return Head()

@@ -60,8 +60,8 @@ class Small(StagedGenerator):
     def stem(self):
         return SmallStem((self.size[0] // 4, self.size[1] // 4))
 
-    def stage(self, index, *, width=1.0):
-        return SmallStage(self.features(index, width), self.norms and width == 1)
+    def stage(self, index, *, width=None):
+        return SmallStage(self.features(index, width or 1.0), self.norms and width is None)
 
     def head(self):
         return SmallHead()

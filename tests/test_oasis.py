@@ -145,6 +145,19 @@ def test_summarise_means_each_class_and_paint_puts_it_back():
     np.testing.assert_array_equal(painted, expected)
 
 
+def test_composed_has_whole_columns_of_two_neighbours():
+    labels = np.stack([np.full((4, 64), i, np.int32) for i in range(3)])
+    found = Oasis().composed(jax.random.key(0), {"labels": jnp.asarray(labels), "other": 1})
+    seams = []
+    for i, one in enumerate(np.asarray(found["labels"])):
+        assert (one == one[:1]).all()
+        seams.append(int((one[0] == i).sum()))
+        assert one[0].tolist() == [i] * seams[-1] + [(i - 1) % 3] * (64 - seams[-1])
+    assert all(1 <= seam <= 63 for seam in seams)
+    assert len(set(seams)) == 3
+    assert found["other"] == 1
+
+
 def test_view_is_class_shares_of_cells_and_z():
     labels = np.zeros((1, 16, 32), np.int32)
     labels[0, :4, 8:16] = 2

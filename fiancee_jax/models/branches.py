@@ -73,8 +73,8 @@ class Backbone(nn.Module):
 class Branch(nn.Module):
     """The stages after the tap, built light: ``stages[tap:]`` at ``exit.width``, then a head.
 
-    A 1x1 convolution first brings the tap down to the light width, unless a single stage is left:
-    there it would starve the full-resolution stage.
+    A 1x1 convolution first brings the tap down to the light width, unless it has that already or a
+    single stage is left: there it would starve the full-resolution stage.
     """
 
     family: StagedGenerator
@@ -84,7 +84,8 @@ class Branch(nn.Module):
     def setup(self) -> None:
         """Builds the adapter, the light stages and the head."""
         tap, width, last = self.exit.tap, self.exit.width, self.family.num_stages
-        self.adapter = Conv(self.family.features(tap, width), 1) if last - tap > 1 else None
+        thins = last - tap > 1 and width < 1
+        self.adapter = Conv(self.family.features(tap, width), 1) if thins else None
         self.stages = [self.family.stage(i, width=width) for i in range(tap + 1, last + 1)]
         self.head = self.family.head()
         if self.guides.form == "learnt":

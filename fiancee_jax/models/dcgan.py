@@ -117,9 +117,9 @@ class Dcgan(StagedGenerator):
         factor = self.stage_factor(0)
         return Stem(self.size[0] // factor, self.size[1] // factor, self.features(0))
 
-    def stage(self, index: int, *, width: float = 1.0) -> nn.Module:
+    def stage(self, index: int, *, width: float | None = None) -> nn.Module:
         """See `StagedGenerator.stage`."""
-        return Stage(self.features(index, width))
+        return Stage(self.features(index, width or 1.0))
 
     def head(self) -> nn.Module:
         """See `StagedGenerator.head`."""

@@ -62,7 +62,7 @@ def initialise(
         ValueError: a variable has a name that is none of ``STARTS``, kernel, u and v.
     """
     if isinstance(shapes, dict):
-        parts = 2 if name == "gamma_beta" else 1
+        parts = 2 if name.endswith("gamma_beta") else 1
         return {k: initialise(v, rng, gain, name=k, parts=parts) for k, v in shapes.items()}
     shape, dtype = shapes.shape, shapes.dtype
     if name == "kernel" and len(shape) == 2:  # nn.Dense: LeCun normal

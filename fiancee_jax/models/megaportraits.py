@@ -142,9 +142,9 @@ class MegaPortraits(StagedGenerator):
             self.size,
         )
 
-    def stage(self, index: int, *, width: float = 1.0) -> nn.Module:
+    def stage(self, index: int, *, width: float | None = None) -> nn.Module:
         """A residual block; from number `blocks` + 1 on it doubles the size first."""
-        return Stage(self.features(index, width), grow=index > self.blocks)
+        return Stage(self.features(index, width or 1.0), grow=index > self.blocks)
 
     def head(self) -> nn.Module:
         """To RGB."""

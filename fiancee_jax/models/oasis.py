@@ -16,12 +16,13 @@ from jaxtyping import Array, Float
 from fiancee_jax import losses
 from fiancee_jax.classes import VOID, agreed
 from fiancee_jax.colors import class_colors
+from fiancee_jax.config import Exit
 from fiancee_jax.errors import UserError
-from fiancee_jax.models import patterns
+from fiancee_jax.models import class_blocks, patterns
 from fiancee_jax.models.discriminator import Discriminator
 from fiancee_jax.models.layers import average_pool
 from fiancee_jax.models.oasis_modules import Condition, Head, LightBlock, Stage, Stem
-from fiancee_jax.models.staged import Discriminate, Inputs, StagedGenerator
+from fiancee_jax.models.staged import Discriminate, Inputs, PyTree, StagedGenerator
 
 ATTENDED = 16  # light stages of at most so many rows take the transformer, if it is chosen
 
@@ -45,7 +46,8 @@ class Oasis(StagedGenerator):
         min_channels: light stages are never thinner than this.
         lambda_labelmix: weight of the LabelMix term; published: 10 (Cityscapes 5).
         light_block: of the light stages. ``inception``: 1x1, 3x3 and two 3x3 convolutions side by
-            side; ``transformer``: self-attention in stages of at most 16 rows, SPADE above.
+            side; ``transformer``: self-attention in stages of at most 16 rows, SPADE above;
+            ``class``: one gamma and beta for each class instead of SPADE (`class_blocks`).
         palette_bands: a palette holds so many colours for each class, from the top of the picture
             to its bottom, between which it fades.
     """
@@ -54,6 +56,8 @@ class Oasis(StagedGenerator):
     layer_words: ClassVar[Mapping[str, str]] = {
         "shared": "SPADE label convs",
         "gamma_beta": "gamma and beta",
+        "class_hidden": "SPADE label convs",
+        "class_gamma_beta": "gamma and beta",
         "conv_0": "block convolutions",
         "conv_1": "block convolutions",
         "conv_s": "block convolutions",
@@ -114,18 +118,30 @@ class Oasis(StagedGenerator):
         """See `StagedGenerator.stem`."""
         return Stem(self.features(0), self.num_classes)
 
-    def stage(self, index: int, *, width: float = 1.0) -> nn.Module:
-        """See `StagedGenerator.stage`."""
+    def stage(self, index: int, *, width: float | None = None) -> nn.Module:
+        """See `StagedGenerator.stage`; hidden channels of ``class`` blocks are nearly free."""
         low = self.size[0] // self.stage_factor(index) <= ATTENDED
-        plain = width == 1.0 or (self.light_block == "transformer" and not low)
+        plain = width is None or (self.light_block == "transformer" and not low)
+        thin = width is None or self.light_block == "class"
         return Stage(
             index,
-            self.features(index, width),
-            self._light(self.hidden, width),
+            self.features(index, width or 1.0),
+            self.hidden if thin else self._light(self.hidden, width or 1.0),
             self.num_classes,
-            spectral=width == 1.0,
+            spectral=width is None,
             block="spade" if plain else self.light_block,
         )
+
+    @property
+    def light_at_full_width(self) -> bool:
+        """``class`` blocks have no label convolutions, which are four fifths of OASIS's cost."""
+        return self.light_block == "class"
+
+    def inherited(self, exit: Exit, fresh: PyTree, backbone: PyTree) -> PyTree:
+        """Branches of ``class`` blocks begin as the backbone's own stages (`class_blocks`)."""
+        if self.light_block != "class":
+            return fresh
+        return class_blocks.inherited(self, exit, fresh, backbone)
 
     def head(self) -> nn.Module:
         """See `StagedGenerator.head`."""

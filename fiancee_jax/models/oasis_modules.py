@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fiancee_jax.models.class_blocks import ClassBlock
 from fiancee_jax.models.layers import Conv, leaky_relu, to_picture, upsample
 from fiancee_jax.models.light_blocks import InceptionBlock, TransformerBlock
 from fiancee_jax.models.patterns import Patterns
 from fiancee_jax.models.spade import SpadeBlock
 from fiancee_jax.models.sparse_spade import LabelMap
 
-LightBlock = Literal["spade", "inception", "transformer"]
+LightBlock = Literal["spade", "inception", "transformer", "class"]
 
 
 class Condition(NamedTuple):
@@ -57,7 +58,9 @@ class Stage(nn.Module):
         if self.index > 1:
             x = upsample(x)
         level = self.index - 1
-        if condition.patterns is None:
+        if self.block == "class":
+            seg = LabelMap(condition.z, condition.labels[level], self.num_classes, None)
+        elif condition.patterns is None:
             seg = _segmap(condition, level, self.num_classes)
         else:
             patterns = condition.patterns[level]
@@ -69,6 +72,8 @@ class Stage(nn.Module):
             return InceptionBlock(self.features, self.hidden, name="block")
         if self.block == "transformer":
             return TransformerBlock(self.features, self.hidden, name="block")
+        if self.block == "class":
+            return ClassBlock(self.features, self.hidden, name="block")
         return SpadeBlock(self.features, self.hidden, self.spectral, name="block")
 
 

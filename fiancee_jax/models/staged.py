@@ -19,6 +19,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from fiancee_jax.config import Exit
 from fiancee_jax.errors import UserError
 
 PyTree = Any
@@ -97,11 +98,11 @@ class StagedGenerator(abc.ABC):
         """
 
     @abc.abstractmethod
-    def stage(self, index: int, *, width: float = 1.0) -> nn.Module:
-        """Module (x, condition, *, train) -> x, stage `index`, its channels scaled by `width`.
+    def stage(self, index: int, *, width: float | None = None) -> nn.Module:
+        """Module (x, condition, *, train) -> x: stage `index`, of the backbone or of a branch.
 
-        The number of input channels is whatever it is given. At a width below 1 it is light: no
-        spectral norm, hidden channels scaled too.
+        The number of input channels is whatever it is given. With a `width` it is a branch's light
+        stage, its channels scaled by that: no spectral norm, hidden channels scaled too.
         """
 
     @abc.abstractmethod
@@ -131,6 +132,23 @@ class StagedGenerator(abc.ABC):
         """(height, width) of the pictures made of these inputs; other than `size` if it may be."""
         del inputs
         return self.size
+
+    # --- branches -------------------------------------------------------------------------
+    @property
+    def light_at_full_width(self) -> bool:
+        """Whether a light stage of width 1 costs less than the stage itself."""
+        return False
+
+    def inherited(self, exit: Exit, fresh: PyTree, backbone: PyTree) -> PyTree:
+        """A branch's variables to begin with, taken from the backbone where its stages allow it.
+
+        Args:
+            exit: of the branch.
+            fresh: its variables as they are drawn, {params, batch_stats}; not changed.
+            backbone: the backbone's, spectral norms folded in.
+        """
+        del exit, backbone
+        return fresh
 
     # --- guides ---------------------------------------------------------------------------
     @property

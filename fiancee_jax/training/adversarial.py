@@ -17,7 +17,7 @@ from fiancee_jax.data import Batch
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.models import lpips
 from fiancee_jax.models.layers import power_iteration
-from fiancee_jax.models.staged import Discriminate
+from fiancee_jax.models.staged import Discriminate, Inputs
 
 PyTree = Any
 Terms = dict[str, Array]  # of a loss, by name

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from fiancee_jax import losses
+from fiancee_jax import hosts, losses
 from fiancee_jax.config import BranchesPhase, Exit
 from fiancee_jax.data import Batch
 from fiancee_jax.exits import MultiExit, Variables
@@ -41,9 +41,17 @@ def optimizer(phase: BranchesPhase) -> optax.GradientTransformation:
     return backbone.optimizer(phase, phase.lr, 0.0, 0.999)
 
 
-def init_state(model: MultiExit, phase: BranchesPhase, rng: np.random.Generator) -> State:
-    """Fresh branches and optimiser states, by exit name."""
+def init_state(
+    model: MultiExit, phase: BranchesPhase, rng: np.random.Generator, backbone: Any = None
+) -> State:
+    """Branches to begin with and optimiser states, by exit name.
+
+    Of the backbone's variables, if they are given, branches inherit what they can.
+    """
     fresh = {e.name: init_branch(model, e, rng) for e in model.exits}
+    if backbone is not None:
+        inherited = model.family.inherited
+        fresh = {e.name: inherited(e, fresh[e.name], backbone) for e in model.exits}
     adam = jax.jit(optimizer(phase).init)
     return {"branches": fresh, "opt": {k: adam(v["params"]) for k, v in fresh.items()}}
 
@@ -208,7 +216,8 @@ def run(work: Workspace) -> None:
     """Trains the branches, measures them on unseen inputs and writes the menu."""
     phase, model = work.config.branches, work.model
     frozen = work.frozen("backbone", "guides")
-    state = init_state(model, phase, work.rng("branches"))
+    trained = hosts.gathered(frozen["backbone"]) if phase.inherit else None
+    state = init_state(model, phase, work.rng("branches"), trained)
     if phase.adversarial > 0:
         like = backbone.init_state(model, work.config.backbone, work.rng("backbone"))
         like = work.place(like)

@@ -1,0 +1,165 @@
+"""Class blocks: one gamma and beta for each class, and branches that begin as the backbone."""
+
+import dataclasses
+from typing import Any
+
+import by_hand
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fiancee_jax.config import BranchesPhase, Exit, Guides, PredictorPhase
+from fiancee_jax.exits import MultiExit
+from fiancee_jax.models.class_blocks import ClassBlock, ClassNorm
+from fiancee_jax.models.layers import initialise
+from fiancee_jax.models.oasis import Oasis
+from fiancee_jax.models.sparse_spade import LabelMap
+from fiancee_jax.training import branches
+
+FAMILY = Oasis(
+    size=(32, 32),
+    classes=("sky", "road", "car"),
+    width=4,
+    hidden=8,
+    z_dim=3,
+    blocks=3,
+    min_channels=2,
+    light_block="class",
+)  # channels 32 | 16, 8, 4
+RNG = np.random.default_rng(0)
+Z = RNG.standard_normal((2, 3)).astype(np.float32)
+LABELS = RNG.integers(0, 3, (2, 4, 6)).astype(np.int32)
+X = RNG.standard_normal((2, 4, 6, 8)).astype(np.float32)
+SEG = LabelMap(jnp.asarray(Z), jnp.asarray(LABELS), 3, None)
+
+
+def a_model(*exits, family=FAMILY, guides=Guides(form="none")):  # noqa: B008
+    return MultiExit(family, exits, guides, PredictorPhase())
+
+
+def started(model):
+    """Random backbone, and branches that begin with it."""
+    backbone = dict(initialise(model.backbone_shapes, np.random.default_rng(1), 1.0))
+    del backbone["spectral"]
+    rng = np.random.default_rng(2)
+
+    def moved(path, x):  # biases and statistics that are not all 0 and 1
+        shift = rng.uniform(0.1, 0.5, x.shape).astype(np.float32)
+        return x if path[-1].key == "kernel" else x + shift
+
+    backbone = jax.tree_util.tree_map_with_path(moved, backbone)
+    state = branches.init_state(model, BranchesPhase(), np.random.default_rng(3), backbone)
+    return {"backbone": backbone, "branches": state["branches"]}
+
+
+def drawn(module):
+    return by_hand.filled(lambda key, x: module.init(key, x, SEG, train=False), X)
+
+
+def test_norm_by_hand():
+    module = ClassNorm(4)
+    variables = drawn(module)
+    out: Any = jax.jit(lambda v: module.apply(v, X, SEG, train=False))(variables)
+    params, stats = variables["params"], variables["batch_stats"]["norm"]
+    rows = np.concatenate([np.repeat(Z[:, None], 3, 1), np.repeat(np.eye(3)[None], 2, 0)], -1)
+    first, second = params["class_hidden"], params["class_gamma_beta"]
+    hidden = np.maximum(rows @ first["kernel"][0, 0] + first["bias"], 0)
+    table = hidden @ second["kernel"][0, 0] + second["bias"]  # [b, k, 2c]
+    at = np.stack([table[i][LABELS[i]] for i in range(2)])
+    n = (X - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
+    np.testing.assert_allclose(out, n * (1 + at[..., :8]) + at[..., 8:], rtol=1e-4, atol=1e-4)
+
+
+def test_training_looks_up_the_same_by_a_product():
+    """With the statistics of this very batch both ways are one."""
+    module = ClassNorm(4)
+    variables = drawn(module)
+    stats = {"norm": {"mean": X.mean((0, 1, 2)), "var": X.var((0, 1, 2))}}
+    looked_up = module.apply({**variables, "batch_stats": stats}, X, SEG, train=False)
+    found: Any = module.apply(variables, X, SEG, train=True, mutable=["batch_stats"])
+    product, changed = found
+    np.testing.assert_allclose(np.asarray(looked_up), product, rtol=1e-4, atol=1e-4)
+    assert set(changed) == {"batch_stats"}
+
+
+@pytest.mark.parametrize("features", [8, 6])
+def test_shape_and_shortcut(features):
+    module = ClassBlock(features, 4)
+    variables = drawn(module)
+    found: Any = module.apply(variables, X, SEG, train=False)
+    assert found.shape == (2, 4, 6, features)
+    assert ("conv_s" in variables["params"]) == (features != 8)
+
+
+@pytest.mark.parametrize(("tap", "reach"), [(2, 5), (1, 13)])
+def test_a_branch_begins_as_the_backbone_where_labels_are_equal(tap, reach):
+    """A block looks 4 of its pixels far (SPADE's maps 2, its convolutions 2), the head 1; what lies
+    outside of the picture is another label.
+    """
+    model = a_model(Exit(tap, 1.0))
+    variables = started(model)
+    inputs = {"labels": np.full((2, 32, 32), 1, np.int32), "z": Z}
+    full = np.asarray(jax.jit(lambda v, i: model.full(v, i)[0])(variables, inputs))
+    early = np.asarray(jax.jit(lambda v, i: model.picture(v, i, 1))(variables, inputs))
+    inner = slice(reach, 32 - reach)
+    np.testing.assert_allclose(early[:, inner, inner], full[:, inner, inner], atol=2e-5)
+    assert np.abs(early - full).max() > 1e-3  # at the edge they do differ
+
+
+def test_a_branch_begins_as_the_backbone_far_from_borders():
+    model = a_model(Exit(2, 1.0))
+    variables = started(model)
+    labels = np.zeros((2, 32, 32), np.int32)
+    labels[:, :, 16:] = 2
+    inputs = {"labels": labels, "z": Z}
+    full = np.asarray(jax.jit(lambda v, i: model.full(v, i)[0])(variables, inputs))
+    early = np.asarray(jax.jit(lambda v, i: model.picture(v, i, 1))(variables, inputs))
+    for columns in (slice(5, 11), slice(21, 27)):
+        np.testing.assert_allclose(early[:, 5:27, columns], full[:, 5:27, columns], atol=2e-5)
+    assert np.abs(early - full)[:, 5:27, 14:18].max() > 1e-3
+
+
+def test_it_costs_a_fraction_of_spade():
+    spade = dataclasses.replace(FAMILY, light_block="spade")
+    light, wide = a_model(Exit(1, 1.0)).gmacs, a_model(Exit(1, 0.99), family=spade).gmacs
+    assert light[0] < 0.6 * wide[0]
+    assert light[-1] == wide[-1]
+
+
+def test_thin_branches_keep_the_heaviest_channels():
+    model = a_model(Exit(1, 0.5))
+    variables = started(model)
+    branch, backbone = variables["branches"]["tap1_w50"]["params"], variables["backbone"]["params"]
+    kernel = backbone["stages_2"]["block"]["conv_1"]["kernel"]
+    kept = np.sort(np.argsort(-np.linalg.norm(kernel.reshape(-1, 4), axis=0))[:2])
+    np.testing.assert_array_equal(
+        branch["head"]["conv_img"]["kernel"], backbone["head"]["conv_img"]["kernel"][:, :, kept]
+    )
+    adapter = branch["adapter"]["kernel"][0, 0]
+    assert (adapter.sum(0) == 1).all()
+    assert ((adapter == 0) | (adapter == 1)).all()
+    fresh = branches.init_branch(model, model.exits[0], np.random.default_rng(0))
+    assert jax.tree.map(np.shape, fresh["params"]) == jax.tree.map(np.shape, branch)
+
+
+def test_a_learnt_palette_stays_as_drawn_and_changes_nothing_at_first():
+    plain, learnt = a_model(Exit(2, 1.0)), a_model(Exit(2, 1.0), guides=Guides(form="learnt"))
+    inputs = {"labels": np.repeat(np.repeat(LABELS, 8, 1)[:, :, :4], 8, 2), "z": Z}
+    pictures = [
+        jax.jit(lambda v, i, m=m: m.picture(v, i, 1))(started(m), inputs) for m in (plain, learnt)
+    ]
+    np.testing.assert_allclose(*pictures, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["zeros", "image"])
+def test_a_concatenated_guide_leaves_the_branch_fresh(form: Any):
+    model = a_model(Exit(2, 1.0), guides=Guides(form=form, size=4))
+    fresh = branches.init_state(model, BranchesPhase(), np.random.default_rng(3))["branches"]
+    jax.tree.map(np.testing.assert_array_equal, started(model)["branches"], fresh)
+
+
+def test_other_blocks_inherit_nothing():
+    model = a_model(Exit(2, 0.5), family=dataclasses.replace(FAMILY, light_block="spade"))
+    fresh = branches.init_state(model, BranchesPhase(), np.random.default_rng(3))["branches"]
+    jax.tree.map(np.testing.assert_array_equal, started(model)["branches"], fresh)
