@@ -1,6 +1,6 @@
 """How rendering grows with resolution, batch and bank size.
 
-    python -m benchmarks.growth --config camvid [--what resolution batch bank]
+    python -m benchmarks.growth --config camvid_small [--what resolution batch bank]
 
 Resolution and batch: the full generator and the cheapest exit, label-sparse, on street maps; milli-
 seconds for each picture, and against what one pixel costs at the first size. Bank: one exact
@@ -47,7 +47,7 @@ class Options:
         data: folder data set whose training maps are rendered; else the config's own maps are.
     """
 
-    config: str = "camvid"
+    config: str = "camvid_small"
     what: tuple[What, ...] = ("resolution", "batch", "bank")
     largest: int = 1024
     repeats: int = 5

@@ -53,6 +53,15 @@ def test_nothing_to_take_is_not_a_number():
     assert np.isnan(gap_of(policy).taken)
 
 
+def test_a_gap_of_rounding_is_nothing_to_take():
+    """All inputs at the cheapest exit: mixture and oracle differ by their last digits alone."""
+    policy = replay.threshold(RECORDS.predicted, 1e3)
+    found = gap_of(policy, overhead=1e-3)
+    assert np.isnan(found.taken)
+    assert np.isnan(found.taken_interval).all()
+    assert found.gain == pytest.approx(-1e-3)
+
+
 def test_paired_differences():
     subject = made_subject(inputs=100)
     m = len(subject.records.names)

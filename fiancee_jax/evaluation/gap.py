@@ -12,6 +12,7 @@ from fiancee_jax.evaluation.replay import Policy
 from fiancee_jax.evaluation.rows import Row
 
 RESAMPLES = 1000
+ROUNDING = 1e-6  # of the mixture's cost; a gap below that is none
 EQUAL = 0.02  # mean GMACs that differ by no more count as equal
 
 
@@ -89,8 +90,9 @@ class _Table:
 
 def _taken(costs: np.ndarray) -> np.ndarray:
     router, mixture, oracle = costs.T
+    open_ = mixture - oracle > ROUNDING * mixture
     with np.errstate(divide="ignore", invalid="ignore"):  # nothing to take: NaN
-        return np.where(mixture > oracle, (mixture - router) / (mixture - oracle), np.nan)
+        return np.where(open_, (mixture - router) / (mixture - oracle), np.nan)
 
 
 def _weights(rng: np.random.Generator, units: np.ndarray) -> np.ndarray:
