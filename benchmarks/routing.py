@@ -1,6 +1,7 @@
 """A mixed batch in one jit, against its ideal: direct calls on exactly the samples of each exit.
 
-    make bench        or: python -m benchmarks.routing --config camvid_small --size 192 256 --width 32
+    make bench
+    python -m benchmarks.routing --config camvid_small --size 192 256 --width 32
 
 The ideal calls each exit's compiled program on exactly its samples, in chunks of the same
 micro-batch (the last one smaller), without a predictor. Beside it: everything padded to the deepest

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fiancee_jax import checkpoint, cli, cost_report, inference
+from fiancee_jax import box, checkpoint, cli, cost_report, inference
 from fiancee_jax.config import PHASES, Precision, load_config
 from fiancee_jax.data import archives
 from fiancee_jax.evaluation.options import Options
@@ -199,6 +199,29 @@ def baselines(
         print(f"wrote {written}")
 
 
+def export(model: pathlib.Path, out: pathlib.Path) -> None:
+    """Writes a trained model as one small folder: config, menu and weights in float16.
+
+    Args:
+        model: a workdir whose backbone is trained.
+        out: the folder, pretrained/NAME say; what it held of this kind is replaced.
+    """
+    written = box.export(inference.find_model(model), out.expanduser().resolve())
+    size = (written / box.WEIGHTS).stat().st_size / 2**20
+    print(f"wrote {written}: {box.WEIGHTS} ({size:.1f} MiB), {box.NOTE}, config.json")
+
+
+def unpack(model: tyro.conf.Positional[str], /, workdir: pathlib.Path) -> None:
+    """Makes a workdir of a model in the box, to train some of its phases anew.
+
+    Args:
+        model: name of a model in the box, or its folder.
+        workdir: the folder to make.
+    """
+    written = box.unpack(inference.find_model(model), workdir.expanduser().resolve())
+    print(f"wrote {written}: config.json, checkpoints/")
+
+
 def demo(
     workdir: pathlib.Path = pathlib.Path("runs/demo"), out: pathlib.Path = pathlib.Path("out/demo")
 ) -> None:
@@ -244,8 +267,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "cost": cost,
         "demo": demo,
         "evaluate": evaluate,
+        "export": export,
         "prepare": prepare,
         "reenact": reenact,
+        "unpack": unpack,
     }
     tyro.extras.subcommand_cli_from_dict(verbs, prog="python -m fiancee_jax", args=arguments)
 
@@ -253,6 +278,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _model(name: str) -> MultiExit:
     """The trained model of a workdir (its menu of exits), else what the config describes."""
     workdir = pathlib.Path(name)
+    if workdir.is_dir() and box.is_box(workdir):
+        return inference.load(workdir).model
     if workdir.is_dir():
         store = checkpoint.Store(workdir)
         trained = store.latest("backbone") is not None

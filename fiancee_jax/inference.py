@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -18,14 +17,13 @@ from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from fiancee_jax import checkpoint
+from fiancee_jax import box
 from fiancee_jax.choice import Choice, Over
-from fiancee_jax.config import Config, Exit, read_config
+from fiancee_jax.config import Config
 from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models.staged import Inputs
 from fiancee_jax.rendering import encode, predict, render_exit, render_routed, sized
-from fiancee_jax.routing import menu as menus
 from fiancee_jax.routing.calibration import Calibration, Setting
 from fiancee_jax.routing.dealing import mesh_of
 
@@ -319,18 +317,26 @@ def file_latent(seed: int, name: str, latent_dim: int) -> Float[np.ndarray, "z"]
 
 # --- loading ------------------------------------------------------------------------------------
 def find_model(name: str | pathlib.Path) -> pathlib.Path:
-    """The workdir `name`, or the model in the box of that name."""
-    path = pathlib.Path(name)
-    if path.is_dir():
+    """The workdir `name`, or the model in the box of that name.
+
+    A folder without config.json does not hide the model in the box of its name.
+    """
+    path, known = pathlib.Path(name), _boxes()
+    if path.is_dir() and ((path / "config.json").is_file() or str(name) not in known):
         return path.resolve()
+    if str(name) in known:
+        return known[str(name)]
+    names = ", ".join(sorted(known))
+    listed = f"Models in the box: {names}." if names else "No model is in the box yet."
+    raise UserError(f"no workdir or model called {str(name)!r}. {listed} Train one: see README.md.")
+
+
+def _boxes() -> dict[str, pathlib.Path]:
+    """The models in the box: inside the package in a wheel, beside it in a checkout."""
     package = pathlib.Path(__file__).resolve().parent
-    boxes = [package / "pretrained", package.parent / "pretrained"]
-    names = sorted(p.name for box in boxes if box.is_dir() for p in box.iterdir() if p.is_dir())
-    for box in boxes:
-        if str(name) in names and (box / str(name)).is_dir():
-            return box / str(name)
-    known = f"Models in the box: {', '.join(names)}." if names else "No model is in the box yet."
-    raise UserError(f"no workdir or model called {str(name)!r}. {known} Train one: see README.md.")
+    places = [p / "pretrained" for p in (package.parent, package)]
+    folders = [folder for p in places if p.is_dir() for folder in p.iterdir()]
+    return {folder.name: folder for folder in folders if box.is_box(folder)}
 
 
 def load(name: str | pathlib.Path, *, sparse: bool | None = None) -> Renderer:
@@ -344,24 +350,8 @@ def load(name: str | pathlib.Path, *, sparse: bool | None = None) -> Renderer:
     Raises:
         UserError: there is no such model, or its backbone has not been trained.
     """
-    workdir = find_model(name)
-    config = read_config(workdir)
-    with contextlib.closing(checkpoint.Store(workdir)) as store:
-        variables: Variables = {"backbone": store.model("backbone")}  # UserError if there is none
-        if store.latest("guides") is not None:
-            variables["bank"] = store.model("guides")
-        menu: list[dict[str, Any]] = []
-        exits: tuple[Exit, ...] = ()
-        if store.latest("branches") is not None:
-            variables["branches"] = store.model("branches")
-            menu = store.extra("branches").get("menu", [])
-            exits = menus.kept(menu) or config.exits
-        if store.latest("predictor") is not None:
-            variables["predictor"] = store.model("predictor")
-        calibration = None
-        if store.latest("calibration") is not None:
-            kept = jax.device_get(store.model("calibration"))
-            calibration = Calibration(kept["predicted"], kept["distance"], kept["unit"])
+    trained = box.read(find_model(name))
     sparse = jax.default_backend() == "cpu" if sparse is None else sparse
-    model = dataclasses.replace(MultiExit.of(config, exits), sparse=sparse)
-    return Renderer(config, model, model.prepared(variables), menu, calibration)
+    model = dataclasses.replace(MultiExit.of(trained.config, trained.exits), sparse=sparse)
+    variables = model.prepared(jax.tree.map(jnp.asarray, trained.variables))
+    return Renderer(trained.config, model, variables, trained.menu, trained.calibration)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import jax
 
-from fiancee_jax import checkpoint
+from fiancee_jax import box, checkpoint
 from fiancee_jax.classes import is_unnamed
 from fiancee_jax.config import PHASES, Config, config_names, difference
 from fiancee_jax.data import Cached
@@ -71,6 +71,15 @@ def changes(phase: str, old: Config, config: Config) -> list[str]:
         return lines
     light = tuple(f"model.{field}: " for field in config.model.light_fields)
     return [line for line in lines if not line.startswith(light)]
+
+
+def is_no_box(workdir: pathlib.Path) -> None:
+    """A model in the box is not trained where it lies."""
+    if box.is_box(workdir):
+        raise UserError(
+            f"{workdir} is a model in the box. Make a workdir of it first: python -m fiancee_jax "
+            f"unpack {workdir} --workdir DIR"
+        )
 
 
 def has_predecessors(

@@ -62,6 +62,7 @@ def train(
     checks.phases_exist(phases)
     config = resolve(load_config(config) if isinstance(config, str) else config)
     workdir = pathlib.Path(workdir).resolve()
+    checks.is_no_box(workdir)
     old = read_config(workdir) if (workdir / "config.json").is_file() else None
     store = checkpoint.Store(workdir, keep=config.logging.keep)
     chosen = [phase for phase in PHASES if phase in phases]

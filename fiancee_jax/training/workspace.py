@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from fiancee_jax import hosts
+from fiancee_jax.box import VARIABLES
 from fiancee_jax.checkpoint import Store
 from fiancee_jax.config import PHASES, Config
 from fiancee_jax.data import Batch, Cached, batches
@@ -24,12 +25,6 @@ from fiancee_jax.training.interruption import Interruption
 from fiancee_jax.training.log import Log
 from fiancee_jax.training.sharding import shardings
 
-VARIABLE = {  # by phase
-    "backbone": "backbone",
-    "guides": "bank",
-    "branches": "branches",
-    "predictor": "predictor",
-}
 # Randomness that is not of one phase comes after the first four, and later phases after that:
 # their places are part of every random key, so they stay.
 KEYS = (*PHASES[:4], "preview", "init", *PHASES[4:])
@@ -119,5 +114,5 @@ class Workspace:
 
     def frozen(self, *phases: str) -> Variables:
         """Variables of finished phases, replicated on all devices."""
-        variables = {VARIABLE[phase]: self.store.model(phase) for phase in phases}
+        variables = {VARIABLES[phase]: self.store.model(phase) for phase in phases}
         return jax.device_put(hosts.gathered(variables), self.replicated)

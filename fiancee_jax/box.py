@@ -1,0 +1,236 @@
+"""Models in the box: a trained model as one small folder, without what training needs besides.
+
+    pretrained/NAME/config.json            the resolved config
+                    weights.safetensors    large arrays of backbone, guides and branches in float16
+                    box.json               menu of exits, and the SHA-256 of the weights
+                    README.md              the model card, written by hand
+
+A box is read without Orbax, wherever it lies, and is the same bytes for the same model. `unpack`
+makes a workdir of it, to train on from there: a predictor or a calibration for other inputs, say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import safetensors.numpy
+from flax import traverse_util
+
+from fiancee_jax import checkpoint
+from fiancee_jax.config import PHASES, Config, Exit, read_config, write_config
+from fiancee_jax.errors import UserError
+from fiancee_jax.files import writable, write_atomically
+from fiancee_jax.routing import menu as menus
+from fiancee_jax.routing.calibration import Calibration
+from fiancee_jax.weights import read_safetensors
+
+FORMAT_VERSION = 1
+NOTE, WEIGHTS = "box.json", "weights.safetensors"
+HALVED = ("backbone", "bank", "branches")  # variables whose large arrays are kept in float16
+LARGE = 1024  # elements
+VARIABLES = {  # by phase
+    "backbone": "backbone",
+    "guides": "bank",
+    "branches": "branches",
+    "predictor": "predictor",
+}
+
+
+class Trained(NamedTuple):
+    """A trained model as it is kept.
+
+    Attributes:
+        config: the resolved config.
+        variables: host arrays by name: backbone, and bank, branches and predictor if there are.
+        menu: what the branches phase measured for every exit; [] before it.
+        calibration: what a guarantee rests on, or None.
+    """
+
+    config: Config
+    variables: dict[str, Any]
+    menu: list[dict[str, Any]]
+    calibration: Calibration | None
+
+    @property
+    def exits(self) -> tuple[Exit, ...]:
+        """The early exits that can be rendered."""
+        return (menus.kept(self.menu) or self.config.exits) if "branches" in self.variables else ()
+
+
+def is_box(folder: pathlib.Path) -> bool:
+    """Whether `folder` is a box, or a damaged one."""
+    return (folder / NOTE).is_file() or (folder / WEIGHTS).is_file()
+
+
+def read(folder: pathlib.Path) -> Trained:
+    """A trained model from a box or a workdir of train.py.
+
+    Raises:
+        UserError: the backbone has not been trained, or files are absent, damaged or not of this
+            program.
+    """
+    return _from_box(folder) if is_box(folder) else _from_workdir(folder)
+
+
+def _from_workdir(workdir: pathlib.Path) -> Trained:
+    config = read_config(workdir)
+    with contextlib.closing(checkpoint.Store(workdir)) as store:
+        variables = {"backbone": store.model("backbone")}  # UserError if there is none
+        for phase, name in VARIABLES.items():
+            if name not in variables and store.latest(phase) is not None:
+                variables[name] = store.model(phase)
+        menu = store.extra("branches").get("menu", []) if "branches" in variables else []
+        calibration = None
+        if store.latest("calibration") is not None:
+            kept = jax.device_get(store.model("calibration"))
+            calibration = Calibration(kept["predicted"], kept["distance"], kept["unit"])
+    return Trained(config, variables, menu, calibration)
+
+
+def _from_box(folder: pathlib.Path) -> Trained:
+    config, note = read_config(folder), _note(folder)
+    digest = _digest(folder / WEIGHTS)
+    if digest != note.get("sha256"):
+        raise UserError(
+            f"{folder / WEIGHTS} is not the file that {NOTE} belongs to (its SHA-256 begins with "
+            f"{digest[:12]}, expected {str(note.get('sha256'))[:12]}). Fetch both again."
+        )
+    arrays = read_safetensors(folder / WEIGHTS)
+    halved = [k for k, v in arrays.items() if v.dtype == np.float16]
+    arrays |= {k: arrays[k].astype(np.float32) for k in halved}
+    tree: Any = traverse_util.unflatten_dict(arrays, sep="/")
+    calibration = tree.pop("calibration", None)
+    kept = None if calibration is None else Calibration(**calibration)
+    return Trained(config, tree, note["menu"], kept)
+
+
+def _note(folder: pathlib.Path) -> dict[str, Any]:
+    path = folder / NOTE
+    try:
+        note = json.loads(path.read_bytes())
+        version, menu = note["format_version"], note["menu"]
+        menus.kept(menu)
+    except FileNotFoundError:
+        raise UserError(f"{folder} has no {NOTE} beside its weights. Fetch it again.") from None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}). Fetch it again.") from None
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {version}; this program reads {FORMAT_VERSION}."
+        )
+    return note
+
+
+def _digest(path: pathlib.Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror or error}). Fetch it again."
+        ) from None
+
+
+# --- writing ------------------------------------------------------------------------------------
+def export(workdir: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
+    """Writes a trained model as a box, over an older one; a card that is there stays.
+
+    Large arrays are rounded to float16. Pictures change by about a grey level, so that a predictor
+    and a calibration are best made from the box itself: `unpack` it, train these, export again,
+    which rounds nothing any further.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: the backbone has not been trained, values that float16 does not reach, or `out`
+            cannot be written.
+    """
+    trained = read(workdir)
+    arrays = _flat(trained)
+    writable(out)
+    content = safetensors.numpy.save(arrays)
+    note = {
+        "format_version": FORMAT_VERSION,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "menu": trained.menu,
+    }
+    write_atomically(out / WEIGHTS, content)
+    write_config(_anywhere(trained.config), out)
+    write_atomically(out / NOTE, (json.dumps(note, indent=1) + "\n").encode())
+    return out
+
+
+def _anywhere(config: Config) -> Config:
+    """The config without this machine's paths to data."""
+    changes = {"root": lambda root: f"data/{pathlib.Path(root).name}", "data_dir": lambda _: ""}
+    known = {field.name for field in dataclasses.fields(config.data)} & changes.keys()
+    made = {name: changes[name](getattr(config.data, name)) for name in known}
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **made))
+
+
+def _flat(trained: Trained) -> dict[str, np.ndarray]:
+    """All arrays by path, halved where that is due."""
+    tree = dict(jax.device_get(trained.variables))
+    if trained.calibration is not None:
+        tree["calibration"] = _columns(trained.calibration)
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    return {name: _kept(name, np.ascontiguousarray(value)) for name, value in flat.items()}
+
+
+def _columns(calibration: Calibration) -> dict[str, np.ndarray]:
+    names = (field.name for field in dataclasses.fields(calibration))
+    return {name: getattr(calibration, name) for name in names}
+
+
+def _kept(name: str, value: np.ndarray) -> np.ndarray:
+    half = name.split("/")[0] in HALVED and value.size >= LARGE and value.dtype == np.float32
+    if not half:
+        return value
+    if np.abs(value).max() > np.finfo(np.float16).max:
+        raise UserError(
+            f"{name} holds {np.abs(value).max():.3g}, more than float16 can (65504). A model with "
+            "such weights was not trained well; look at its samples/."
+        )
+    return value.astype(np.float16)
+
+
+def unpack(box: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
+    """Makes a workdir of a box: every phase it holds is finished there.
+
+    What the optimisers knew is not in a box: these phases can be trained anew, not continued.
+
+    Raises:
+        UserError: `box` is none, or `workdir` is not empty.
+    """
+    if not is_box(box):
+        raise UserError(f"{box} is no model in the box: it has neither {NOTE} nor {WEIGHTS}.")
+    trained = read(box)
+    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise UserError(f"{workdir} is not empty. Choose another folder.")
+    writable(workdir)
+    write_config(trained.config, workdir)
+    with contextlib.closing(checkpoint.Store(workdir)) as store:
+        for phase, model in _phases(trained).items():
+            steps = getattr(getattr(trained.config, phase), "steps", 1)
+            extra = {"finished": True, "unpacked": True}
+            extra |= {"menu": trained.menu} if phase == "branches" else {}
+            store.save(phase, steps, model=model, train={}, extra=extra)
+    return workdir
+
+
+def _phases(trained: Trained) -> dict[str, Any]:
+    """What each phase left, in order."""
+    found = {phase: trained.variables.get(name) for phase, name in VARIABLES.items()}
+    if found["branches"] is not None:
+        found["guides"] = found["guides"] or {}  # a form without a bank
+    if trained.calibration is not None:
+        found["calibration"] = _columns(trained.calibration)
+    return {phase: found[phase] for phase in PHASES if found.get(phase) is not None}
