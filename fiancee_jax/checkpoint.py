@@ -9,6 +9,7 @@ import os
 import pathlib
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,6 +81,8 @@ class Store:
             self._seal(phase)
             self._set_damaged_aside(phase)
             manager = self._manager(phase)
+            # Orbax's threads would wait for ten minutes for a folder that cannot be made.
+            tempfile.TemporaryDirectory(prefix=".tried-", dir=self.root / phase).cleanup()
             if step in manager.all_steps():
                 manager.delete(step)
                 self._good.pop((phase, step), None)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -282,5 +283,55 @@ def test_a_full_disk_is_one_message_and_the_last_step_stays(tmp_path):
     assert message.startswith("step 2 of the phase 'backbone' could not be saved in ")
     assert "File too large (step 1 is the last good)" in message
     assert "Make room" in message
+    assert kept == "1 {'step': 1}"
+    assert Store(tmp_path / "run").extra("backbone") == {"step": 1}
+
+
+READ_ONLY = """
+import ctypes, os, pathlib, sys
+
+if "again" not in sys.argv:  # root writes anywhere, but for a process without these capabilities
+    for capability in (1, 2, 3):  # DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+    os.execv(sys.executable, [sys.executable, *sys.argv, "again"])
+
+import numpy as np
+from fiancee_jax.checkpoint import Store
+from fiancee_jax.errors import UserError
+
+root = pathlib.Path(sys.argv[1])
+store = Store(root)
+store.save("backbone", 1, model={"x": np.ones(9)}, train={}, extra={"step": 1})
+store.wait()
+for folder in (root / "checkpoints" / "backbone", root / "checkpoints"):
+    folder.chmod(0o555)
+if os.access(root / "checkpoints", os.W_OK):
+    print("writes all the same")
+    sys.exit()
+try:
+    store.save("backbone", 2, model={"x": np.ones(9)}, train={}, extra={"step": 2})
+    store.wait()
+except UserError as error:
+    print(error)
+    print(store.latest("backbone"), store.extra("backbone"))
+"""
+
+
+def test_a_folder_that_became_read_only_is_one_message_and_the_last_step_stays(tmp_path):
+    (tmp_path / "script.py").write_text(READ_ONLY)
+    command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "run")]
+    path = os.pathsep.join(
+        [str(pathlib.Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    )
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    for folder in (tmp_path / "run" / "checkpoints").glob("**"):
+        folder.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    if "writes all the same" in done.stdout:
+        pytest.skip("this process writes even where permissions forbid it")
+    message, kept = done.stdout.splitlines()
+    assert message.startswith("step 2 of the phase 'backbone' could not be saved in ")
+    assert "Permission denied (step 1 is the last good)" in message
     assert kept == "1 {'step': 1}"
     assert Store(tmp_path / "run").extra("backbone") == {"step": 1}

@@ -2,11 +2,13 @@
 
 import dataclasses
 import errno
+import itertools
 import json
 import os
 import re
 import shlex
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +112,22 @@ def test_resumed_training_ends_with_the_same_weights(tmp_path):
     train(quick(), tmp_path / "twice", phases=["backbone"])
     once, twice = (Store(tmp_path / name).model("backbone") for name in ("once", "twice"))
     for a, b in zip(leaves(once), leaves(twice), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
+    """Back by an hour at every look; steps, not times, say which checkpoint is the last."""
+    cut = dataclasses.replace(quick().backbone, steps=2)
+    train(quick(), tmp_path / "once", phases=["backbone"])
+    looks, clock = itertools.count(), time.time
+    monkeypatch.setattr(time, "time", lambda: clock() - 3600 * min(next(looks), 200))
+    train(dataclasses.replace(quick(), backbone=cut), tmp_path / "twice", phases=["backbone"])
+    train(quick(), tmp_path / "twice", phases=["backbone"])
+    monkeypatch.undo()
+    assert next(looks) > 2  # somebody did look
+    stores = [Store(tmp_path / name) for name in ("once", "twice")]
+    assert [store.latest("backbone") for store in stores] == [4, 4]
+    for a, b in zip(*(leaves(store.model("backbone")) for store in stores), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
