@@ -12,7 +12,9 @@ which is named by its kind and seed: `tests/test_hostile.py` has those that foun
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
+import json
 import pathlib
 import pickle
 import random
@@ -31,7 +33,7 @@ import tyro
 from PIL import Image
 
 from benchmarks.mutants import json_mutated, mutated
-from fiancee_jax import cli
+from fiancee_jax import box, cli
 from fiancee_jax.config import Config, load_config, read_config, to_dict
 from fiancee_jax.config_check import check_config
 from fiancee_jax.data.clip_files import read_frame
@@ -169,6 +171,28 @@ def checkpoint_kind(workdir: pathlib.Path) -> Kind:
     return Kind(place, load, share=0.25)
 
 
+def box_kind(workdir: pathlib.Path) -> Kind:
+    """A trained workdir as a box, one of whose files is mutated; half of them have its new hash."""
+    with tempfile.TemporaryDirectory() as place_:
+        whole = box.export(workdir, pathlib.Path(place_))
+        files = {path.name: path.read_bytes() for path in sorted(whole.iterdir())}
+
+    def place(folder: pathlib.Path, rng: random.Random) -> pathlib.Path:
+        name = rng.choice(sorted(files))
+        data = (json_mutated(json.loads(files[name]), rng) if name.endswith(".json") else None) or (
+            mutated(files[name], rng)
+        )
+        changed = {**files, name: data}
+        if name == box.WEIGHTS and rng.random() < 0.5:
+            note = {**json.loads(files[box.NOTE]), "sha256": hashlib.sha256(data).hexdigest()}
+            changed[box.NOTE] = json.dumps(note).encode()
+        for one, content in changed.items():
+            (folder / one).write_bytes(content)
+        return folder
+
+    return Kind(place, load, share=0.25)
+
+
 KINDS = {
     "label map": Kind(placing(label_maps), read_label_map),
     "picture": Kind(placing(pictures), read_image),
@@ -225,10 +249,11 @@ class Options:
     """What is tried.
 
     Attributes:
-        count: mutants of each kind (a quarter as many of checkpoints).
+        count: mutants of each kind (a quarter as many of checkpoints and boxes).
         first: seed of the first.
         only: these kinds; all if none is named.
-        model: a trained workdir whose checkpoints are mutated; without it they are left out.
+        model: a trained workdir whose checkpoints are mutated, and a box made of it; without it
+            they are left out.
     """
 
     count: int = 1000
@@ -242,6 +267,7 @@ def main(options: Options) -> None:
     kinds = dict(KINDS)
     if options.model is not None:
         kinds["checkpoint"] = checkpoint_kind(options.model)
+        kinds["box"] = box_kind(options.model)
     rows, failures = [], 0
     for name, kind in kinds.items():
         if options.only and name not in options.only:

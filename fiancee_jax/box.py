@@ -26,6 +26,7 @@ from flax import traverse_util
 from fiancee_jax import checkpoint
 from fiancee_jax.config import PHASES, Config, Exit, read_config, write_config
 from fiancee_jax.errors import UserError
+from fiancee_jax.exits import MultiExit
 from fiancee_jax.files import writable, write_atomically
 from fiancee_jax.routing import menu as menus
 from fiancee_jax.routing.calibration import Calibration
@@ -105,9 +106,14 @@ def _from_box(folder: pathlib.Path) -> Trained:
     arrays = read_safetensors(folder / WEIGHTS)
     halved = [k for k, v in arrays.items() if v.dtype == np.float16]
     arrays |= {k: arrays[k].astype(np.float32) for k in halved}
-    tree: Any = traverse_util.unflatten_dict(arrays, sep="/")
-    calibration = tree.pop("calibration", None)
-    kept = None if calibration is None else Calibration(**calibration)
+    try:
+        tree: Any = traverse_util.unflatten_dict(arrays, sep="/")
+        calibration = tree.pop("calibration", None)
+        kept = None if calibration is None else Calibration(**calibration)
+    except (TypeError, IndexError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"the arrays in {folder / WEIGHTS} are not a model's ({error}). Fetch it again."
+        ) from None
     return Trained(config, tree, note["menu"], kept)
 
 
@@ -136,6 +142,45 @@ def _digest(path: pathlib.Path) -> str:
         raise UserError(
             f"{path} cannot be read ({error.strerror or error}). Fetch it again."
         ) from None
+
+
+def check_fits(model: MultiExit, trained: Trained, folder: pathlib.Path) -> None:
+    """Whether a model's arrays are those that its config describes: anybody may have written them.
+
+    Raises:
+        UserError: one is absent, or of another shape or kind.
+    """
+    variables: dict[str, Any] = dict(trained.variables)
+    wanted: dict[str, Any] = {"backbone": dict(model.backbone_shapes)}
+    wanted["backbone"].pop("spectral", None)  # folded into the kernels
+    if "branches" in variables:
+        wanted["branches"] = {exit.name: model.branch_shapes(exit) for exit in model.exits}
+    if "predictor" in variables:
+        wanted["predictor"] = model.predictor_shapes
+    if trained.calibration is not None:
+        variables["calibration"] = _columns(trained.calibration)
+        rows = np.shape(trained.calibration.unit)[:1]
+        measured = np.zeros((*rows, len(model.exits)), np.float32)
+        wanted["calibration"] = {"predicted": measured, "distance": measured}
+    found = _flattened(variables)
+    for name, like in _flattened(wanted).items():
+        array = found.get(name)
+        if array is None or array.shape != like.shape or array.dtype != like.dtype:
+            has = "nothing" if array is None else f"{array.dtype} of shape {list(array.shape)}"
+            raise UserError(
+                f"{folder} does not hold what its config.json describes: {name} should be "
+                f"{like.dtype} of shape {list(like.shape)}; found {has}. Either is of another "
+                "model: fetch it again, or train anew."
+            )
+
+
+def _flattened(tree: Any) -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {}
+    try:
+        return traverse_util.flatten_dict(tree, sep="/")
+    except TypeError:  # keys that are no text
+        return {}
 
 
 # --- writing ------------------------------------------------------------------------------------

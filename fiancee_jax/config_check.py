@@ -45,6 +45,11 @@ def _check_composed(config: Config) -> None:
         share = getattr(config, part).compose
         if not 0 <= share <= 1:
             raise UserError(f"{part}.compose is {share:g}; it is a share, from 0 to 1.")
+        if share and not config.model.composes:
+            raise UserError(
+                f"{part}.compose is {share:g}, but two inputs of this model cannot be made into "
+                "one (OASIS: two label maps can). Set it to 0."
+            )
     if config.branches.compose and config.branches.adversarial > 0:
         raise UserError(
             f"branches.compose is {config.branches.compose:g}, but inputs made of two have no "

@@ -350,8 +350,10 @@ def load(name: str | pathlib.Path, *, sparse: bool | None = None) -> Renderer:
     Raises:
         UserError: there is no such model, or its backbone has not been trained.
     """
-    trained = box.read(find_model(name))
+    folder = find_model(name)
+    trained = box.read(folder)
     sparse = jax.default_backend() == "cpu" if sparse is None else sparse
     model = dataclasses.replace(MultiExit.of(trained.config, trained.exits), sparse=sparse)
+    box.check_fits(model, trained, folder)
     variables = model.prepared(jax.tree.map(jnp.asarray, trained.variables))
     return Renderer(trained.config, model, variables, trained.menu, trained.calibration)

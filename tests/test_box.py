@@ -1,12 +1,14 @@
 """Models in the box: written, read from anywhere, refused when damaged, unpacked."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from tiny import tiny_renderer, tiny_workdir
 
 from fiancee_jax import box, inference
@@ -163,6 +165,40 @@ def test_damage_is_one_clear_message(boxed, tmp_path, name, harm, message):
         (tmp_path / name).unlink()
     else:
         (tmp_path / name).write_bytes(harm((boxed / name).read_bytes()))
+    with pytest.raises(UserError, match=message):
+        inference.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda a: a.pop("predictor/params/offset"), "predictor/params/offset.*found nothing"),
+        (
+            lambda a: a.update({"backbone/params/stem/fc/bias": np.zeros(3, np.float32)}),
+            r"stem/fc/bias should be float32 of shape \[64\]; found float32 of shape \[3\]",
+        ),
+        (
+            lambda a: a.update({"backbone/params/stem/fc/bias": np.zeros(64, np.int32)}),
+            "stem/fc/bias should be float32.*found int32",
+        ),
+        (lambda a: a.update({"backbone": np.zeros(3, np.float32)}), "are not a model's"),
+        (lambda a: a.update({"calibration/more": np.zeros(3, np.float32)}), "are not a model's"),
+        (
+            lambda a: a.update({"calibration/predicted": np.zeros((6, 1), np.float32)}),
+            r"calibration/predicted should be float32 of shape \[6, 2\]",
+        ),
+    ],
+)
+def test_arrays_that_do_not_fit_the_config_are_refused(boxed, tmp_path, harm, message):
+    """With the right hash: it was put together by somebody else."""
+    arrays = dict(safetensors.numpy.load((boxed / box.WEIGHTS).read_bytes()))
+    harm(arrays)
+    content = safetensors.numpy.save(arrays)
+    note = json.loads((boxed / box.NOTE).read_text())
+    note["sha256"] = hashlib.sha256(content).hexdigest()
+    (tmp_path / "config.json").write_bytes((boxed / "config.json").read_bytes())
+    (tmp_path / box.WEIGHTS).write_bytes(content)
+    (tmp_path / box.NOTE).write_text(json.dumps(note))
     with pytest.raises(UserError, match=message):
         inference.load(tmp_path)
 

@@ -1,5 +1,6 @@
 """DCGAN, the example of docs/adding-a-generator.md: its networks, all phases, rendering."""
 
+import dataclasses
 import pathlib
 import re
 from typing import Any
@@ -91,6 +92,9 @@ def test_what_cannot_work_is_refused(changes, message):
 def test_the_config_works():
     config = fj.load_config("dcgan")
     check_config(config)
+    composed = dataclasses.replace(config, predictor=PredictorPhase(compose=0.5))
+    with pytest.raises(fj.UserError, match=r"predictor.compose is 0.5.*cannot be made into one"):
+        check_config(composed)
     gmacs = MultiExit.of(config).gmacs
     assert gmacs[0] < 0.5 * gmacs[-1]
 

@@ -6,7 +6,7 @@ import random
 import pytest
 from tiny import tiny_renderer, tiny_workdir
 
-from benchmarks.hostile import KINDS, attempt, checkpoint_kind
+from benchmarks.hostile import KINDS, attempt, box_kind, checkpoint_kind
 from benchmarks.mutants import mutated
 
 pytestmark = pytest.mark.filterwarnings("default")  # Pillow warns of what it then refuses
@@ -34,6 +34,15 @@ def test_mutated_checkpoints(tmp_path):
     (tmp_path / "mutants").mkdir()
     for seed in range(20):
         attempt("checkpoint", kind, seed, tmp_path / "mutants")
+
+
+def test_mutated_boxes(tmp_path):
+    (tmp_path / "model").mkdir()
+    tiny_workdir(tmp_path / "model", tiny_renderer())
+    kind = box_kind(tmp_path / "model")
+    (tmp_path / "mutants").mkdir()
+    outcomes = {attempt("box", kind, seed, tmp_path / "mutants") for seed in range(12)}
+    assert "refused" in outcomes
 
 
 def test_the_harness_sees_what_readers_let_through(tmp_path):

@@ -53,6 +53,7 @@ class Oasis(StagedGenerator):
     """
 
     input_names: ClassVar[tuple[str, ...]] = ("labels",)
+    composes: ClassVar[bool] = True
     layer_words: ClassVar[Mapping[str, str]] = {
         "shared": "SPADE label convs",
         "gamma_beta": "gamma and beta",

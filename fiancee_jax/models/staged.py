@@ -49,6 +49,7 @@ class StagedGenerator(abc.ABC):
             seen by `view`. The stem itself starts from them where they are there.
         kept_names: inputs that stay while the others change (a source over the frames of a driver):
             ``encode`` can be given these alone, and does not do that again afterwards.
+        composes: whether two inputs can be made into one (`composed`).
         size: (height, width) of the pictures it is trained for, pixels.
         light_fields: fields that shape light stages or guides but not the backbone.
         layer_words: name of a layer's module -> what tables of cost call it; its own if absent.
@@ -58,6 +59,7 @@ class StagedGenerator(abc.ABC):
     training_names: ClassVar[tuple[str, ...]] = ()
     kept_names: ClassVar[tuple[str, ...]] = ()
     encodes: ClassVar[bool] = False
+    composes: ClassVar[bool] = False
     layer_words: ClassVar[Mapping[str, str]] = {}
     light_fields: ClassVar[tuple[str, ...]] = ()
 
@@ -171,9 +173,8 @@ class StagedGenerator(abc.ABC):
         return jax.image.resize(coarse, (len(coarse), *self.picture_size(inputs), 3), "linear")
 
     def composed(self, key: Array, inputs: Inputs) -> Inputs:
-        """Each input made of two of the batch, where that makes sense; here they stay themselves.
-
-        For phases that need no photo: inputs that no data set has.
+        """Each input made of two of the batch, for a family that `composes`: inputs that no data
+        set has, for phases that need no target. Others' are what they were.
         """
         del key
         return inputs
