@@ -61,8 +61,21 @@ class Trained(NamedTuple):
 
     @property
     def exits(self) -> tuple[Exit, ...]:
-        """The early exits that can be rendered."""
-        return (menus.kept(self.menu) or self.config.exits) if "branches" in self.variables else ()
+        """The early exits that can be rendered, of the config's.
+
+        Raises:
+            UserError: the menu has others.
+        """
+        if "branches" not in self.variables:
+            return ()
+        own, kept = self.config.exits, menus.kept(self.menu)
+        strange = [exit for exit in kept if exit not in own]
+        if strange:
+            raise UserError(
+                f"its menu has exits that its config.json has not ({strange[0]}): they are of two "
+                "models. Fetch it again, or train anew."
+            )
+        return tuple(own[own.index(exit)] for exit in kept) or own
 
 
 def is_box(folder: pathlib.Path) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, get_args
+
+import cattrs
 
 from fiancee_jax.config import CalibrationPhase, Config, Guides, Precision
 from fiancee_jax.errors import UserError
@@ -10,6 +13,7 @@ from fiancee_jax.errors import UserError
 
 def check_config(config: Config) -> None:
     """Raises UserError for values that cannot work, before anything else happens."""
+    _check_finite(cattrs.unstructure(config))
     config.model.check()
     stages = config.model.num_stages
     for e in config.exits:
@@ -38,6 +42,16 @@ def check_config(config: Config) -> None:
     _check_calibration(config.calibration)
     _check_precision(config)
     _check_guides(config.guides, config.model, min(e.tap for e in config.exits))
+
+
+def _check_finite(value: Any, name: str = "") -> None:
+    """No number anywhere is NaN or infinite: comparisons would let NaN pass."""
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            _check_finite(item, f"{name}.{key}" if name else str(key))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} is {value}; it must be a number.")
 
 
 def _check_composed(config: Config) -> None:

@@ -153,6 +153,7 @@ def test_it_is_not_trained_where_it_lies(boxed):
         (box.NOTE, lambda _: b"[]", "box.json is damaged"),
         (box.NOTE, lambda x: x.replace(b'"menu"', b'"many"'), "damaged.*menu"),
         (box.NOTE, lambda x: x.replace(b'version": 1', b'version": 9'), "version 9.*reads 1"),
+        (box.NOTE, lambda x: x.replace(b'"tap": 1,', b'"tap": 1.5,'), "exits that its config.json"),
         (box.NOTE, None, "has no box.json beside its weights"),
         ("config.json", lambda x: x[:-5], "config.json is damaged"),
         ("config.json", None, "holds no config"),

@@ -212,6 +212,8 @@ def test_tiny_can_work():
             "branches.compose is 0.5.*no photo.*set branches.adversarial to 0",
         ),
         (changed(exits=(Exit(1, 0.0),)), "width 0.0"),
+        (changed(exits=(Exit(1, float("nan")),)), r"exits.0.width is nan; it must be a number"),
+        (with_phase("branches", lr=float("inf")), r"branches.lr is inf; it must be a number"),
         (changed(exits=(Exit(1, 0.5), Exit(1, 0.501))), "different"),
         (changed(exits=()), "non-empty"),
         (

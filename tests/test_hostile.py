@@ -11,8 +11,10 @@ from benchmarks.mutants import mutated
 
 pytestmark = pytest.mark.filterwarnings("default")  # Pillow warns of what it then refuses
 
-# Seeds that found bugs: JSON nested too deep, twice; a zip archive of another version.
+# Seeds that found bugs: JSON nested too deep, twice; a zip archive of another version; a width
+# that is no number, twice.
 FOUND = [("class list", 25), ("class list", 182), ("config", 192), ("weights", 353)]
+FOUND += [("config", 5442), ("config", 5614)]
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -43,6 +45,7 @@ def test_mutated_boxes(tmp_path):
     (tmp_path / "mutants").mkdir()
     outcomes = {attempt("box", kind, seed, tmp_path / "mutants") for seed in range(12)}
     assert "refused" in outcomes
+    attempt("box", kind, 444, tmp_path / "mutants")  # a tap that is no whole number
 
 
 def test_the_harness_sees_what_readers_let_through(tmp_path):

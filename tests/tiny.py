@@ -97,7 +97,10 @@ def _fill(rng: np.random.Generator, path: Any, like: jax.ShapeDtypeStruct) -> ja
 
 
 def tiny_workdir(folder: pathlib.Path, renderer: Renderer, dropped: tuple[int, ...] = ()) -> None:
-    """Writes a renderer as a finished workdir; exits with the numbers `dropped` leave the menu."""
+    """Writes a renderer as a finished workdir; exits with the numbers `dropped` leave the menu.
+
+    They take the predictor with them, which knows all exits.
+    """
     write_config(renderer.config, folder)
     store = checkpoint.Store(folder)
     menu = [
@@ -105,7 +108,8 @@ def tiny_workdir(folder: pathlib.Path, renderer: Renderer, dropped: tuple[int, .
         for i, e in enumerate(renderer.model.exits, start=1)
     ]
     phases = {"backbone": "backbone", "guides": "bank", "branches": "branches"}
-    for phase, name in {**phases, "predictor": "predictor"}.items():
+    phases |= {} if dropped else {"predictor": "predictor"}
+    for phase, name in phases.items():
         extra = {"finished": True, "menu": menu if phase == "branches" else []}
         store.save(phase, 1, model=renderer.variables[name], train={}, extra=extra)
     store.close()
