@@ -125,8 +125,11 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 }
 
 
-class Unpickler(pickle.Unpickler):
-    """Admits the names above; refuses every other, before it is imported."""
+class Unpickler(pickle._Unpickler):
+    """Admits the names above; refuses every other, before it is imported.
+
+    The one in Python: the one in C makes room for any memo index that a file names, gigabytes.
+    """
 
     admitted: Mapping[tuple[str, str], Any] = _ADMITTED
 
