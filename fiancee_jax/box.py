@@ -166,11 +166,10 @@ def check_fits(model: MultiExit, trained: Trained, folder: pathlib.Path) -> None
     variables: dict[str, Any] = dict(trained.variables)
     wanted: dict[str, Any] = {"backbone": dict(model.backbone_shapes)}
     wanted["backbone"].pop("spectral", None)  # folded into the kernels
-    if "branches" in variables:
+    if "branches" in variables:  # without them the rest is of no use
         wanted["branches"] = {exit.name: model.branch_shapes(exit) for exit in model.exits}
-    if "predictor" in variables:
-        wanted["predictor"] = model.predictor_shapes
-    if trained.calibration is not None:
+        wanted |= {"predictor": model.predictor_shapes} if "predictor" in variables else {}
+    if "branches" in variables and trained.calibration is not None:
         variables["calibration"] = _columns(trained.calibration)
         rows = np.shape(trained.calibration.unit)[:1]
         measured = np.zeros((*rows, len(model.exits)), np.float32)
