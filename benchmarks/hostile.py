@@ -179,9 +179,8 @@ def box_kind(workdir: pathlib.Path) -> Kind:
 
     def place(folder: pathlib.Path, rng: random.Random) -> pathlib.Path:
         name = rng.choice(sorted(files))
-        data = (json_mutated(json.loads(files[name]), rng) if name.endswith(".json") else None) or (
-            mutated(files[name], rng)
-        )
+        text = name.endswith(".json")
+        data = json_mutated(json.loads(files[name]), rng) if text else mutated(files[name], rng)
         changed = {**files, name: data}
         if name == box.WEIGHTS and rng.random() < 0.5:
             note = {**json.loads(files[box.NOTE]), "sha256": hashlib.sha256(data).hexdigest()}

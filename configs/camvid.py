@@ -3,6 +3,9 @@
     python train.py camvid --data.root CAMVID --workdir runs/camvid
 
 CAMVID holds train, predictor, calibration and val, each with images/ and labels/, and classes.json.
+Hardware: one H200. A backbone step takes 0.035 s; 11,682 of them made the backbone of
+docs/results/ablations.md (class blocks). Compiling six light SPADE branches took over 200 s there.
+Branches, predictor and calibration as they stand here have not been trained to their end yet.
 """
 
 from fiancee_jax.config import (

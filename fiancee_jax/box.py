@@ -16,7 +16,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,58 +24,18 @@ import safetensors.numpy
 from flax import traverse_util
 
 from fiancee_jax import checkpoint
-from fiancee_jax.config import PHASES, Config, Exit, read_config, write_config
+from fiancee_jax.config import PHASES, Config, read_config, write_config
 from fiancee_jax.errors import UserError
-from fiancee_jax.exits import MultiExit
 from fiancee_jax.files import writable, write_atomically
 from fiancee_jax.routing import menu as menus
 from fiancee_jax.routing.calibration import Calibration
+from fiancee_jax.trained import VARIABLES, Trained, columns, from_workdir
 from fiancee_jax.weights import read_safetensors
 
 FORMAT_VERSION = 1
 NOTE, WEIGHTS = "box.json", "weights.safetensors"
 HALVED = ("backbone", "bank", "branches")  # variables whose large arrays are kept in float16
 LARGE = 1024  # elements
-VARIABLES = {  # by phase
-    "backbone": "backbone",
-    "guides": "bank",
-    "branches": "branches",
-    "predictor": "predictor",
-}
-
-
-class Trained(NamedTuple):
-    """A trained model as it is kept.
-
-    Attributes:
-        config: the resolved config.
-        variables: host arrays by name: backbone, and bank, branches and predictor if there are.
-        menu: what the branches phase measured for every exit; [] before it.
-        calibration: what a guarantee rests on, or None.
-    """
-
-    config: Config
-    variables: dict[str, Any]
-    menu: list[dict[str, Any]]
-    calibration: Calibration | None
-
-    @property
-    def exits(self) -> tuple[Exit, ...]:
-        """The early exits that can be rendered, of the config's.
-
-        Raises:
-            UserError: the menu has others.
-        """
-        if "branches" not in self.variables:
-            return ()
-        own, kept = self.config.exits, menus.kept(self.menu)
-        strange = [exit for exit in kept if exit not in own]
-        if strange:
-            raise UserError(
-                f"its menu has exits that its config.json has not ({strange[0]}): they are of two "
-                "models. Fetch it again, or train anew."
-            )
-        return tuple(own[own.index(exit)] for exit in kept) or own
 
 
 def is_box(folder: pathlib.Path) -> bool:
@@ -90,22 +50,7 @@ def read(folder: pathlib.Path) -> Trained:
         UserError: the backbone has not been trained, or files are absent, damaged or not of this
             program.
     """
-    return _from_box(folder) if is_box(folder) else _from_workdir(folder)
-
-
-def _from_workdir(workdir: pathlib.Path) -> Trained:
-    config = read_config(workdir)
-    with contextlib.closing(checkpoint.Store(workdir)) as store:
-        variables = {"backbone": store.model("backbone")}  # UserError if there is none
-        for phase, name in VARIABLES.items():
-            if name not in variables and store.latest(phase) is not None:
-                variables[name] = store.model(phase)
-        menu = store.extra("branches").get("menu", []) if "branches" in variables else []
-        calibration = None
-        if store.latest("calibration") is not None:
-            kept = jax.device_get(store.model("calibration"))
-            calibration = Calibration(kept["predicted"], kept["distance"], kept["unit"])
-    return Trained(config, variables, menu, calibration)
+    return _from_box(folder) if is_box(folder) else from_workdir(folder)
 
 
 def _from_box(folder: pathlib.Path) -> Trained:
@@ -157,44 +102,6 @@ def _digest(path: pathlib.Path) -> str:
         ) from None
 
 
-def check_fits(model: MultiExit, trained: Trained, folder: pathlib.Path) -> None:
-    """Whether a model's arrays are those that its config describes: anybody may have written them.
-
-    Raises:
-        UserError: one is absent, or of another shape or kind.
-    """
-    variables: dict[str, Any] = dict(trained.variables)
-    wanted: dict[str, Any] = {"backbone": dict(model.backbone_shapes)}
-    wanted["backbone"].pop("spectral", None)  # folded into the kernels
-    if "branches" in variables:  # without them the rest is of no use
-        wanted["branches"] = {exit.name: model.branch_shapes(exit) for exit in model.exits}
-        wanted |= {"predictor": model.predictor_shapes} if "predictor" in variables else {}
-    if "branches" in variables and trained.calibration is not None:
-        variables["calibration"] = _columns(trained.calibration)
-        rows = np.shape(trained.calibration.unit)[:1]
-        measured = np.zeros((*rows, len(model.exits)), np.float32)
-        wanted["calibration"] = {"predicted": measured, "distance": measured}
-    found = _flattened(variables)
-    for name, like in _flattened(wanted).items():
-        array = found.get(name)
-        if array is None or array.shape != like.shape or array.dtype != like.dtype:
-            has = "nothing" if array is None else f"{array.dtype} of shape {list(array.shape)}"
-            raise UserError(
-                f"{folder} does not hold what its config.json describes: {name} should be "
-                f"{like.dtype} of shape {list(like.shape)}; found {has}. Either is of another "
-                "model: fetch it again, or train anew."
-            )
-
-
-def _flattened(tree: Any) -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {}
-    try:
-        return traverse_util.flatten_dict(tree, sep="/")
-    except TypeError:  # keys that are no text
-        return {}
-
-
 # --- writing ------------------------------------------------------------------------------------
 def export(workdir: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
     """Writes a trained model as a box, over an older one; a card that is there stays.
@@ -237,14 +144,9 @@ def _flat(trained: Trained) -> dict[str, np.ndarray]:
     """All arrays by path, halved where that is due."""
     tree = dict(jax.device_get(trained.variables))
     if trained.calibration is not None:
-        tree["calibration"] = _columns(trained.calibration)
+        tree["calibration"] = columns(trained.calibration)
     flat = traverse_util.flatten_dict(tree, sep="/")
     return {name: _kept(name, np.ascontiguousarray(value)) for name, value in flat.items()}
-
-
-def _columns(calibration: Calibration) -> dict[str, np.ndarray]:
-    names = (field.name for field in dataclasses.fields(calibration))
-    return {name: getattr(calibration, name) for name in names}
 
 
 def _kept(name: str, value: np.ndarray) -> np.ndarray:
@@ -289,5 +191,5 @@ def _phases(trained: Trained) -> dict[str, Any]:
     if found["branches"] is not None:
         found["guides"] = found["guides"] or {}  # a form without a bank
     if trained.calibration is not None:
-        found["calibration"] = _columns(trained.calibration)
+        found["calibration"] = columns(trained.calibration)
     return {phase: found[phase] for phase in PHASES if found.get(phase) is not None}

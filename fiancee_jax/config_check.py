@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, get_args
-
-import cattrs
 
 from fiancee_jax.config import CalibrationPhase, Config, Guides, Precision
 from fiancee_jax.errors import UserError
@@ -13,7 +12,7 @@ from fiancee_jax.errors import UserError
 
 def check_config(config: Config) -> None:
     """Raises UserError for values that cannot work, before anything else happens."""
-    _check_finite(cattrs.unstructure(config))
+    _check_finite(dataclasses.asdict(config))
     config.model.check()
     stages = config.model.num_stages
     for e in config.exits:

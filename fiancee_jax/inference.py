@@ -17,7 +17,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from fiancee_jax import box
+from fiancee_jax import box, trained
 from fiancee_jax.choice import Choice, Over
 from fiancee_jax.config import Config
 from fiancee_jax.errors import UserError
@@ -351,9 +351,9 @@ def load(name: str | pathlib.Path, *, sparse: bool | None = None) -> Renderer:
         UserError: there is no such model, or its backbone has not been trained.
     """
     folder = find_model(name)
-    trained = box.read(folder)
+    kept = box.read(folder)
     sparse = jax.default_backend() == "cpu" if sparse is None else sparse
-    model = dataclasses.replace(MultiExit.of(trained.config, trained.exits), sparse=sparse)
-    box.check_fits(model, trained, folder)
-    variables = model.prepared(jax.tree.map(jnp.asarray, trained.variables))
-    return Renderer(trained.config, model, variables, trained.menu, trained.calibration)
+    model = dataclasses.replace(MultiExit.of(kept.config, kept.exits), sparse=sparse)
+    trained.check_fits(model, kept, folder)
+    variables = model.prepared(jax.tree.map(jnp.asarray, kept.variables))
+    return Renderer(kept.config, model, variables, kept.menu, kept.calibration)

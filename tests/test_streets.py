@@ -40,11 +40,12 @@ def test_the_road_narrows_towards_its_vanishing_point(drawn):
     assert width[-1] > width[36] > width[30] > 0
 
 
-@pytest.mark.parametrize("size", [(192, 256), (64, 96), (32, 32)])
-def test_any_size_shows_the_same_street(size):
+@pytest.mark.parametrize("size", [(192, 256), (64, 96)])
+def test_another_size_shows_the_same_street(size):
+    """Not below: people and poles are then thinner than a pixel."""
     small, large = (
         draw_street(np.random.default_rng(7), (size[0] * k, size[1] * k)) for k in (1, 2)
     )
     assert small.shape == size
     agree = (large[::2, ::2] == small).mean()
-    assert agree > 0.85
+    assert agree > 0.9

@@ -108,12 +108,9 @@ def inherited(family: Oasis, exit: Exit, fresh: PyTree, backbone: PyTree) -> PyT
         stats[f"stages_{i - exit.tap}"] = {"block": norms}
     head = backbone["params"]["head"]["conv_img"]
     params["head"] = {"conv_img": {**head, "kernel": head["kernel"][:, :, kept]}}
-    shapes = [jax.tree.map(np.shape, x) for x in ((params, stats), _collections(fresh))]
-    return {**fresh, "params": params, "batch_stats": stats} if shapes[0] == shapes[1] else fresh
-
-
-def _collections(variables: PyTree) -> tuple[PyTree, PyTree]:
-    return dict(variables["params"]), dict(variables["batch_stats"])
+    found = {**fresh, "params": params, "batch_stats": stats}
+    same = jax.tree.map(np.shape, found) == jax.tree.map(np.shape, fresh)
+    return found if same else fresh
 
 
 def _block(

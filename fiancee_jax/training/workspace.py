@@ -15,12 +15,12 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from fiancee_jax import hosts
-from fiancee_jax.box import VARIABLES
 from fiancee_jax.checkpoint import Store
 from fiancee_jax.config import PHASES, Config
 from fiancee_jax.data import Batch, Cached, batches
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models import lpips
+from fiancee_jax.trained import VARIABLES
 from fiancee_jax.training.interruption import Interruption
 from fiancee_jax.training.log import Log
 from fiancee_jax.training.sharding import shardings
