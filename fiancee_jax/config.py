@@ -147,6 +147,8 @@ class BranchesPhase:
             backbone's. 0 switches it off.
         inherit: branches begin with what they can take from the backbone
             (`StagedGenerator.inherited`; OASIS: those of ``class`` blocks), not at random.
+        running_statistics: branches are normalised in training by the statistics that they
+            inherited, as they are when used, not by each batch's own. Needs `inherit`.
         exits_per_step: random exits trained in one step; 0 trains all.
         compose: share of the inputs that are made of two (`StagedGenerator.composed`; OASIS: left
             of one map, right of another). Not with `adversarial`, which needs their photos.
@@ -165,6 +167,7 @@ class BranchesPhase:
     lpips_net: Literal["alex", "vgg"] = "vgg"
     adversarial: float = 0.0
     inherit: bool = True
+    running_statistics: bool = False
     exits_per_step: int = 0
     compose: float = 0.0
     measure: int = 256

@@ -36,6 +36,11 @@ def check_config(config: Config) -> None:
             f"branches.exits_per_step 0 (all exits in every step); found "
             f"{config.branches.exits_per_step}."
         )
+    if config.branches.running_statistics and not config.branches.inherit:
+        raise UserError(
+            "branches.running_statistics is true, but with branches.inherit false there are no "
+            "statistics to run with: set the first to false or the second to true."
+        )
     _check_composed(config)
     _check_numbers(config)
     _check_calibration(config.calibration)

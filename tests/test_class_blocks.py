@@ -11,7 +11,8 @@ import pytest
 
 from fiancee_jax.config import BranchesPhase, Exit, Guides, PredictorPhase
 from fiancee_jax.exits import MultiExit
-from fiancee_jax.models.class_blocks import ClassBlock, ClassNorm
+from fiancee_jax.models import class_blocks
+from fiancee_jax.models.class_blocks import ClassBlock, ClassNorm, Neighbourhood
 from fiancee_jax.models.layers import initialise
 from fiancee_jax.models.oasis import Oasis
 from fiancee_jax.models.sparse_spade import LabelMap
@@ -57,30 +58,38 @@ def drawn(module):
     return by_hand.filled(lambda key, x: module.init(key, x, SEG, train=False), X)
 
 
+def test_a_pixel_sees_its_own_class_and_its_neighbours_by_hand():
+    module = Neighbourhood()
+    around = RNG.standard_normal((9, 3)).astype(np.float32)
+    seen: Any = module.apply({"params": {"around": around}}, SEG)
+    onehot = np.pad(np.eye(3)[LABELS], ((0, 0), (1, 1), (1, 1), (0, 0)))
+    wanted = np.eye(3)[LABELS]
+    for place in range(9):
+        i, j = divmod(place, 3)
+        wanted = wanted + around[place] * onehot[:, i : i + 4, j : j + 6]
+    np.testing.assert_allclose(seen, wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_norm_by_hand():
     module = ClassNorm(4)
-    variables = drawn(module)
-    out: Any = jax.jit(lambda v: module.apply(v, X, SEG, train=False))(variables)
+    seen = RNG.uniform(size=(2, 4, 6, 3)).astype(np.float32)
+    variables = by_hand.filled(lambda key, x: module.init(key, x, Z, seen, train=False), X)
+    out: Any = jax.jit(lambda v: module.apply(v, X, Z, seen, train=False))(variables)
     params, stats = variables["params"], variables["batch_stats"]["norm"]
     rows = np.concatenate([np.repeat(Z[:, None], 3, 1), np.repeat(np.eye(3)[None], 2, 0)], -1)
     first, second = params["class_hidden"], params["class_gamma_beta"]
     hidden = np.maximum(rows @ first["kernel"][0, 0] + first["bias"], 0)
     table = hidden @ second["kernel"][0, 0] + second["bias"]  # [b, k, 2c]
-    at = np.stack([table[i][LABELS[i]] for i in range(2)])
+    at = np.einsum("bhwk,bkc->bhwc", seen, table)
     n = (X - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
     np.testing.assert_allclose(out, n * (1 + at[..., :8]) + at[..., 8:], rtol=1e-4, atol=1e-4)
 
 
-def test_training_looks_up_the_same_by_a_product():
-    """With the statistics of this very batch both ways are one."""
-    module = ClassNorm(4)
+def test_batch_statistics_change_in_training_alone():
+    module = ClassBlock(8, 4)
     variables = drawn(module)
-    stats = {"norm": {"mean": X.mean((0, 1, 2)), "var": X.var((0, 1, 2))}}
-    looked_up = module.apply({**variables, "batch_stats": stats}, X, SEG, train=False)
     found: Any = module.apply(variables, X, SEG, train=True, mutable=["batch_stats"])
-    product, changed = found
-    np.testing.assert_allclose(np.asarray(looked_up), product, rtol=1e-4, atol=1e-4)
-    assert set(changed) == {"batch_stats"}
+    assert set(found[1]["batch_stats"]) == {"norm_0", "norm_1"}
 
 
 @pytest.mark.parametrize("features", [8, 6])
@@ -118,6 +127,29 @@ def test_a_branch_begins_as_the_backbone_far_from_borders():
     for columns in (slice(5, 11), slice(21, 27)):
         np.testing.assert_allclose(early[:, 5:27, columns], full[:, 5:27, columns], atol=2e-5)
     assert np.abs(early - full)[:, 5:27, 14:18].max() > 1e-3
+
+
+def test_shares_of_the_places_are_found_where_kernels_have_them():
+    """Kernels of gamma and beta that are one matrix times a weight for each place."""
+    shares = RNG.uniform(0.05, 0.2, 9).astype(np.float32)
+    shares /= shares.sum()
+    matrix = RNG.standard_normal((4, 10)).astype(np.float32)
+    spade = {
+        "shared": {"kernel": RNG.standard_normal((3, 3, 5, 4)), "bias": np.ones(4)},
+        "gamma_beta": {"kernel": (shares[:, None, None] * matrix).reshape(3, 3, 4, 10)},
+    }
+    found = class_blocks._around({"norm_0": spade, "norm_1": spade, "conv_0": {}}, 3)
+    wanted = np.repeat(shares[:, None], 3, 1)
+    wanted[4] -= 1
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_the_first_weights_keep_what_is_constant():
+    """Over the nine places they add up to one, for every class that differs from the others."""
+    branch = started(a_model(Exit(2, 1.0)))["branches"]["tap2_w100"]["params"]
+    around = branch["stages_0"]["block"]["neighbourhood"]["around"]
+    assert around.shape == (9, 3)
+    np.testing.assert_allclose(around.sum(0), 0, atol=1e-4)
 
 
 def test_it_costs_a_fraction_of_spade():

@@ -2,10 +2,11 @@
 
 A label map is piecewise constant, and where the 5x5 labels around a pixel are equal, SPADE's gamma
 and beta depend on the class and on z alone. A class block takes them so everywhere: a table of one
-row for each class, made from z (as CLADE's, Tan et al., TPAMI 2021, but for z), looked up by every
-pixel. What is left are the main convolutions, a fifth of an OASIS's cost. And it can begin as the
-backbone's own stage: a 3x3 convolution of something constant is the sum of its nine kernels, so at
-first it differs from that stage near borders between labels only. Training then mends these.
+row for each class, made from z (as CLADE's, Tan et al., TPAMI 2021, but for z); a pixel takes its
+own class's row and, by weights for each class and place, those of its eight neighbours. What is
+left are the main convolutions, a fifth of an OASIS's cost. And it can begin as the backbone's own
+stage: a 3x3 convolution of something constant is the sum of its nine kernels, so at first it
+differs from that stage near borders between labels only. Training then mends these.
 """
 
 from __future__ import annotations
@@ -20,26 +21,52 @@ from jaxtyping import Array, Float, Int
 
 from fiancee_jax.config import Exit
 from fiancee_jax.models.layers import Conv, PyTree, batch_norm, leaky_relu
+from fiancee_jax.models.patterns import shifted
 from fiancee_jax.models.sparse_spade import LabelMap
 
 if TYPE_CHECKING:
     from fiancee_jax.models.oasis import Oasis
 
 
+class Neighbourhood(nn.Module):
+    """How much of each class a pixel sees: a depthwise 3x3 convolution of the one-hot labels.
+
+    It begins as the pixel's own label; ``around`` is added to that. Outside of the picture is no
+    class at all.
+    """
+
+    @nn.compact
+    def __call__(self, seg: LabelMap) -> Float[Array, "b h w k"]:
+        """Returns weights of the classes, in the dtype of z."""
+        around = self.param("around", nn.initializers.zeros, (9, seg.num_classes))
+        weights = (around + jax.nn.one_hot(4, 9)[:, None]).astype(seg.z.dtype)
+        places = jnp.stack(shifted(seg.labels, 1, seg.num_classes), axis=-1)
+        onehot = jax.nn.one_hot(places, seg.num_classes, dtype=seg.z.dtype)
+        return jnp.einsum("bhwpk,pk->bhwk", onehot, weights)
+
+
 class ClassNorm(nn.Module):
-    """``n * (1 + gamma[label]) + beta[label]`` with n the batch norm of x without affine."""
+    """``n * (1 + gamma) + beta`` with n the batch norm of x without affine.
+
+    gamma and beta are one row for each class, weighed by how much of it a pixel sees.
+    """
 
     hidden: int
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], seg: LabelMap, *, train: bool
+        self,
+        x: Float[Array, "b h w c"],
+        z: Float[Array, "b d"],
+        seen: Float[Array, "b h w k"],
+        *,
+        train: bool,
     ) -> Float[Array, "b h w c"]:
-        """Normalises x and modulates it by the classes of its pixels."""
+        """Normalises x and modulates it by what `Neighbourhood` made of its labels."""
         n = batch_norm(x, train, affine=False, name="norm")
-        rows = nn.relu(Conv(self.hidden, 1, name="class_hidden")(_classes(seg)))
+        rows = nn.relu(Conv(self.hidden, 1, name="class_hidden")(_classes(z, seen.shape[-1])))
         table = Conv(2 * x.shape[-1], 1, parts=2, name="class_gamma_beta")(rows)[:, 0]
-        gamma, beta = jnp.split(_looked_up(table, seg.labels, train), 2, axis=-1)
+        gamma, beta = jnp.split(jnp.einsum("bhwk,bkc->bhwc", seen, table), 2, axis=-1)
         return n * (1 + gamma) + beta
 
 
@@ -54,32 +81,24 @@ class ClassBlock(nn.Module):
         self, x: Float[Array, "b h w c"], seg: LabelMap, *, train: bool
     ) -> Float[Array, "b h w d"]:
         """Returns [b, h, w, features]."""
+        seen = Neighbourhood(name="neighbourhood")(seg)
+
+        def norm(name: str, x: Array) -> Array:
+            return ClassNorm(self.hidden, name=name)(x, seg.z, seen, train=train)
+
         shortcut = x
         if x.shape[-1] != self.features:
-            shortcut = ClassNorm(self.hidden, name="norm_s")(x, seg, train=train)
-            shortcut = Conv(self.features, 1, use_bias=False, name="conv_s")(shortcut)
-        dx = leaky_relu(ClassNorm(self.hidden, name="norm_0")(x, seg, train=train))
-        dx = Conv(min(x.shape[-1], self.features), name="conv_0")(dx)
-        dx = leaky_relu(ClassNorm(self.hidden, name="norm_1")(dx, seg, train=train))
-        return shortcut + Conv(self.features, name="conv_1")(dx)
+            shortcut = Conv(self.features, 1, use_bias=False, name="conv_s")(norm("norm_s", x))
+        dx = Conv(min(x.shape[-1], self.features), name="conv_0")(leaky_relu(norm("norm_0", x)))
+        return shortcut + Conv(self.features, name="conv_1")(leaky_relu(norm("norm_1", dx)))
 
 
-def _classes(seg: LabelMap) -> Float[Array, "b 1 k s"]:
+def _classes(z: Float[Array, "b d"], classes: int) -> Float[Array, "b 1 k s"]:
     """[z, one-hot] of every class, as a picture of one row."""
-    batch, classes = len(seg.z), seg.num_classes
-    z = jnp.broadcast_to(seg.z[:, None, None], (batch, 1, classes, seg.z.shape[-1]))
+    batch = len(z)
+    z = jnp.broadcast_to(z[:, None, None], (batch, 1, classes, z.shape[-1]))
     onehot = jnp.eye(classes, dtype=z.dtype)[None, None]
     return jnp.concatenate([z, jnp.broadcast_to(onehot, (batch, 1, classes, classes))], axis=-1)
-
-
-def _looked_up(
-    table: Float[Array, "b k c"], labels: Int[Array, "b h w"], train: bool
-) -> Float[Array, "b h w c"]:
-    """``table[label]``; in training as a product, whose gradient is one too and no scatter."""
-    if not train:
-        return jax.vmap(lambda rows, at: rows[at])(table, labels)
-    onehot = jax.nn.one_hot(labels, table.shape[1], dtype=table.dtype)
-    return jnp.einsum("bhwk,bkc->bhwc", onehot, table)
 
 
 # --- from the backbone --------------------------------------------------------------------------
@@ -104,6 +123,7 @@ def inherited(family: Oasis, exit: Exit, fresh: PyTree, backbone: PyTree) -> PyT
     for i in range(exit.tap, family.num_stages):
         source = {k: backbone[k][f"stages_{i}"]["block"] for k in ("params", "batch_stats")}
         block, norms, kept = _block(source, kept, family.features(i + 1, exit.width))
+        block["neighbourhood"] = {"around": _around(source["params"], len(family.classes))}
         params[f"stages_{i - exit.tap}"] = {"block": block}
         stats[f"stages_{i - exit.tap}"] = {"block": norms}
     head = backbone["params"]["head"]["conv_img"]
@@ -149,6 +169,25 @@ def _table(spade: PyTree, kept: Int[np.ndarray, "c"]) -> PyTree:
             "bias": np.asarray(made["bias"])[both],
         },
     }
+
+
+def _around(block: PyTree, classes: int) -> Float[np.ndarray, "9 k"]:
+    """The share that each place of the gamma/beta kernels has in how classes differ, at z = 0.
+
+    Least squares: what a class adds to gamma and beta from one place is its share of what it adds
+    from all nine. The mean over the block's SPADEs, less the centre that `Neighbourhood` adds.
+    """
+    shares = []
+    for name in sorted(k for k in block if k.startswith("norm_")):
+        first, last = block[name]["shared"], np.asarray(block[name]["gamma_beta"]["kernel"])
+        rows = np.asarray(first["kernel"]).sum((0, 1))[-classes:] + np.asarray(first["bias"])
+        placed = np.einsum("kh,phc->pkc", np.maximum(rows, 0), last.reshape(9, *last.shape[2:]))
+        placed = placed - placed.mean(1, keepdims=True)
+        total = placed.sum(0)
+        shares.append((placed * total).sum(-1) / ((total * total).sum(-1) + 1e-12))
+    around = np.mean(shares, axis=0)
+    around[4] -= 1.0
+    return around.astype(np.float32)
 
 
 def _summed(kernel: Array) -> Float[np.ndarray, "1 1 i o"]:

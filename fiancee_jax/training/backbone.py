@@ -15,6 +15,7 @@ from jaxtyping import Array
 from fiancee_jax.config import BackbonePhase
 from fiancee_jax.data import Batch
 from fiancee_jax.exits import MultiExit
+from fiancee_jax.models import kernel_gradient
 from fiancee_jax.models.layers import initialise, power_iteration
 from fiancee_jax.training import preview
 from fiancee_jax.training.adversarial import (
@@ -100,7 +101,7 @@ def make_step(model: MultiExit, phase: BackbonePhase, out_shardings: Any = None)
     """The jitted step (state, batch, key, perceptual) -> (state, metrics); the state is donated."""
     step = fused_step if phase.step == "fused" else published_step
     model = dataclasses.replace(model, dtype=phase.precision, remat=phase.remat)
-    step = functools.partial(step, model, phase)
+    step = kernel_gradient.by_bands()(functools.partial(step, model, phase))
     return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
 
 

@@ -16,7 +16,7 @@ from fiancee_jax import hosts, losses
 from fiancee_jax.config import BranchesPhase, Exit
 from fiancee_jax.data import Batch
 from fiancee_jax.exits import MultiExit, Variables
-from fiancee_jax.models import lpips
+from fiancee_jax.models import kernel_gradient, lpips
 from fiancee_jax.models.branches import Guide, Taps
 from fiancee_jax.models.layers import initialise, power_iteration
 from fiancee_jax.models.staged import Inputs
@@ -77,7 +77,7 @@ def with_discriminator(phase: BranchesPhase, state: State, trained: State) -> St
 def make_step(model: MultiExit, phase: BranchesPhase, out_shardings: Any = None) -> Any:
     """The jitted step (state, frozen, batch, key, net) -> (state, metrics); donates the state."""
     model = dataclasses.replace(model, dtype=phase.precision)
-    step = functools.partial(train_step, model, phase)
+    step = kernel_gradient.by_bands()(functools.partial(train_step, model, phase))
     return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
 
 
@@ -161,7 +161,7 @@ def _update(
             model.condition(inputs),
             inputs,
             guide,
-            train=True,
+            train=not phase.running_statistics,
             mutable=["batch_stats"],
         )
         picture = picture.astype(jnp.float32)  # pyright: ignore[reportAttributeAccessIssue]
