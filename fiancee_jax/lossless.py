@@ -21,7 +21,8 @@ from fiancee_jax.exits import MultiExit
 from fiancee_jax.models.patterns import chunk
 from fiancee_jax.models.staged import Inputs, StagedGenerator
 
-SPADE = re.compile(r"(Backbone|Branch)\b.*/stages_(\d+)/.*\b(shared|gamma_beta)")
+LAYERS = "shared|gamma_beta|seen|looked_up"  # of SPADE and of class blocks
+PLACE = re.compile(rf"(Backbone|Branch)\b.*/stages_(\d+)/.*\b({LAYERS})(/[^/]*)?")
 
 
 class Level(NamedTuple):
@@ -103,16 +104,21 @@ def _level(size: tuple[int, int], found: Any) -> Level:
 
 
 def _shares(level: Level, latent: float) -> dict[str, float]:
-    """What is left of SPADE's convolutions: z's part of one pixel's labels, and gamma and beta."""
-    return {"shared": latent / level.pixels, "gamma_beta": level.rows / level.pixels}
+    """What is left of SPADE's convolutions: z's part of one pixel's labels, and gamma and beta.
+
+    Class blocks add up nine rows of a table for each pattern, which is free as look-ups are.
+    """
+    by_pixel = float(level.rows == level.pixels)
+    spade = {"shared": latent / level.pixels, "gamma_beta": level.rows / level.pixels}
+    return {**spade, "seen": by_pixel, "looked_up": by_pixel}
 
 
 def _left(macs: Any, tap: int, shares: list[dict[str, float]]) -> list[float]:
     """MACs by scope; stages of a branch are counted from its tap."""
     left = []
     for scope, count in macs.items():
-        if place := SPADE.fullmatch(scope):
-            network, stage, layer = place.groups()
+        if place := PLACE.fullmatch(scope):
+            network, stage, layer, _ = place.groups()
             count *= shares[int(stage) + (tap if network == "Branch" else 0)][layer]
         left.append(count)
     return left

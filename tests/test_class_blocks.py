@@ -11,7 +11,7 @@ import pytest
 
 from fiancee_jax.config import BranchesPhase, Exit, Guides, PredictorPhase
 from fiancee_jax.exits import MultiExit
-from fiancee_jax.models import class_blocks
+from fiancee_jax.models import class_blocks, patterns
 from fiancee_jax.models.class_blocks import ClassBlock, ClassNorm, Neighbourhood
 from fiancee_jax.models.layers import initialise
 from fiancee_jax.models.oasis import Oasis
@@ -59,9 +59,9 @@ def drawn(module):
 
 
 def test_a_pixel_sees_its_own_class_and_its_neighbours_by_hand():
-    module = Neighbourhood()
     around = RNG.standard_normal((9, 3)).astype(np.float32)
-    seen: Any = module.apply({"params": {"around": around}}, SEG)
+    weights: Any = Neighbourhood(3).apply({"params": {"around": around}}, jnp.float32)
+    seen = class_blocks.seen_classes(SEG, weights)
     onehot = np.pad(np.eye(3)[LABELS], ((0, 0), (1, 1), (1, 1), (0, 0)))
     wanted = np.eye(3)[LABELS]
     for place in range(9):
@@ -73,8 +73,9 @@ def test_a_pixel_sees_its_own_class_and_its_neighbours_by_hand():
 def test_norm_by_hand():
     module = ClassNorm(4)
     seen = RNG.uniform(size=(2, 4, 6, 3)).astype(np.float32)
-    variables = by_hand.filled(lambda key, x: module.init(key, x, Z, seen, train=False), X)
-    out: Any = jax.jit(lambda v: module.apply(v, X, Z, seen, train=False))(variables)
+    given = (SEG, np.zeros((9, 3), np.float32), seen)
+    variables = by_hand.filled(lambda key, x: module.init(key, x, *given, train=False), X)
+    out: Any = jax.jit(lambda v: module.apply(v, X, *given, train=False))(variables)
     params, stats = variables["params"], variables["batch_stats"]["norm"]
     rows = np.concatenate([np.repeat(Z[:, None], 3, 1), np.repeat(np.eye(3)[None], 2, 0)], -1)
     first, second = params["class_hidden"], params["class_gamma_beta"]
@@ -83,6 +84,25 @@ def test_norm_by_hand():
     at = np.einsum("bhwk,bkc->bhwc", seen, table)
     n = (X - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
     np.testing.assert_allclose(out, n * (1 + at[..., :8]) + at[..., 8:], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_patterns_give_the_same(usable):
+    """One street, twice; where patterns cannot be used every pixel is computed."""
+    labels = np.zeros((2, 32, 40), np.int32)
+    labels[:, 20:] = 1
+    labels[1, 5:14, 7:30] = 2
+    found = patterns.find(jnp.asarray(labels), 3)
+    assert found is not None
+    assert found.usable
+    found = found._replace(usable=jnp.asarray(usable))
+    module, x = ClassBlock(6, 4), RNG.standard_normal((2, 32, 40, 8)).astype(np.float32)
+    dense = LabelMap(jnp.asarray(Z), jnp.asarray(labels), 3, None)
+    variables = by_hand.filled(lambda key, x: module.init(key, x, dense, train=False), x)
+    seen_by = lambda kind: jax.jit(  # noqa: E731
+        lambda v: module.apply(v, x, dense._replace(patterns=kind), train=False)
+    )(variables)
+    np.testing.assert_allclose(seen_by(found), seen_by(None), rtol=1e-4, atol=1e-5)
 
 
 def test_batch_statistics_change_in_training_alone():

@@ -71,6 +71,30 @@ def test_backbone_by_hand():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def test_class_blocks_are_left_with_their_convolutions():
+    """Where patterns are found what a pixel takes is looked up; small maps do it densely."""
+    family = dataclasses.replace(FAMILY, light_block="class")
+    whole = MultiExit(family, (Exit(0, 1.0), Exit(1, 1.0)), Guides(form="none"), PredictorPhase())
+    small, large = 16 * 32, 32 * 64
+
+    def block(pixels, fan_in, fan_out, by_pixel):
+        tables = sum(CLASSES * (SEG * HIDDEN + HIDDEN * 2 * c) for c in (fan_in, fan_in, fan_out))
+        looks = 9 * CLASSES + CLASSES * 2 * (2 * fan_in + fan_out)
+        convolutions = fan_in * fan_out + 9 * fan_in * fan_out + 9 * fan_out * fan_out
+        return tables + pixels * (convolutions + by_pixel * looks)
+
+    ends = small * 9 * SEG * 8 + large * 9 * 2 * 3
+    last = block(large, 4, 2, by_pixel=False)
+    labels = street()
+    by_number = dict(zip(whole.exits, (1, 2), strict=True))
+    found = lossless.gmacs(whole, {"labels": labels}, by_number[Exit(0, 1.0)])
+    expected = ends + block(small, 8, 4, by_pixel=True) + last
+    np.testing.assert_allclose(found, [expected / 1e9] * 2, rtol=1e-12)
+    found = lossless.gmacs(whole, {"labels": labels}, by_number[Exit(1, 1.0)])
+    expected = ends + stage(small, small, 8, 4) + last
+    np.testing.assert_allclose(found, [expected / 1e9] * 2, rtol=1e-12)
+
+
 def test_a_branch_counts_its_stages_from_its_tap():
     """Half the channels and half the hidden ones in the second stage."""
     labels = street()

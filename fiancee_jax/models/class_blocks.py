@@ -22,27 +22,25 @@ from jaxtyping import Array, Float, Int
 from fiancee_jax.config import Exit
 from fiancee_jax.models.layers import Conv, PyTree, batch_norm, leaky_relu
 from fiancee_jax.models.patterns import shifted
-from fiancee_jax.models.sparse_spade import LabelMap
+from fiancee_jax.models.sparse_spade import LabelMap, nine_rows
 
 if TYPE_CHECKING:
     from fiancee_jax.models.oasis import Oasis
 
 
 class Neighbourhood(nn.Module):
-    """How much of each class a pixel sees: a depthwise 3x3 convolution of the one-hot labels.
+    """How much of the class at each of the nine places around a pixel counts for it.
 
-    It begins as the pixel's own label; ``around`` is added to that. Outside of the picture is no
-    class at all.
+    It begins as the pixel's own class alone; ``around`` is added to that.
     """
 
+    classes: int
+
     @nn.compact
-    def __call__(self, seg: LabelMap) -> Float[Array, "b h w k"]:
-        """Returns weights of the classes, in the dtype of z."""
-        around = self.param("around", nn.initializers.zeros, (9, seg.num_classes))
-        weights = (around + jax.nn.one_hot(4, 9)[:, None]).astype(seg.z.dtype)
-        places = jnp.stack(shifted(seg.labels, 1, seg.num_classes), axis=-1)
-        onehot = jax.nn.one_hot(places, seg.num_classes, dtype=seg.z.dtype)
-        return jnp.einsum("bhwpk,pk->bhwk", onehot, weights)
+    def __call__(self, dtype: Any) -> Float[Array, "9 k"]:
+        """Returns weights by place, row by row, and class."""
+        around = self.param("around", nn.initializers.zeros, (9, self.classes))
+        return (around + jax.nn.one_hot(4, 9)[:, None]).astype(dtype)
 
 
 class ClassNorm(nn.Module):
@@ -57,17 +55,39 @@ class ClassNorm(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b h w c"],
-        z: Float[Array, "b d"],
-        seen: Float[Array, "b h w k"],
+        seg: LabelMap,
+        weights: Float[Array, "9 k"],
+        seen: Float[Array, "b h w k"] | None,
         *,
         train: bool,
     ) -> Float[Array, "b h w c"]:
-        """Normalises x and modulates it by what `Neighbourhood` made of its labels."""
+        """Normalises x and modulates it by its classes.
+
+        Args:
+            x: features.
+            seg: the map, of the same height and width.
+            weights: of `Neighbourhood`.
+            seen: what `weights` make of the map, if that is known already (`seen_classes`).
+            train: whether statistics are the batch's.
+        """
         n = batch_norm(x, train, affine=False, name="norm")
-        rows = nn.relu(Conv(self.hidden, 1, name="class_hidden")(_classes(z, seen.shape[-1])))
+        rows = nn.relu(Conv(self.hidden, 1, name="class_hidden")(_classes(seg)))
         table = Conv(2 * x.shape[-1], 1, parts=2, name="class_gamma_beta")(rows)[:, 0]
-        gamma, beta = jnp.split(jnp.einsum("bhwk,bkc->bhwc", seen, table), 2, axis=-1)
-        return n * (1 + gamma) + beta
+
+        def apply(gamma: Array, beta: Array) -> Array:
+            return n * (1 + gamma) + beta
+
+        def dense() -> Array:
+            known = seen_classes(seg, weights) if seen is None else seen
+            with jax.named_scope("looked_up"):
+                both = jnp.einsum("bhwk,bkc->bhwc", known, table)
+            return apply(*jnp.split(both, 2, axis=-1))
+
+        if seg.patterns is None:
+            return dense()
+        placed = weights[None, :, :, None] * table[:, None]
+        placed = jnp.pad(placed, ((0, 0), (0, 0), (0, 1), (0, 0)))  # nothing outside
+        return nine_rows(placed.reshape(-1, table.shape[-1]), seg, apply, dense)
 
 
 class ClassBlock(nn.Module):
@@ -81,10 +101,11 @@ class ClassBlock(nn.Module):
         self, x: Float[Array, "b h w c"], seg: LabelMap, *, train: bool
     ) -> Float[Array, "b h w d"]:
         """Returns [b, h, w, features]."""
-        seen = Neighbourhood(name="neighbourhood")(seg)
+        weights = Neighbourhood(seg.num_classes, name="neighbourhood")(x.dtype)
+        seen = seen_classes(seg, weights) if seg.patterns is None else None
 
         def norm(name: str, x: Array) -> Array:
-            return ClassNorm(self.hidden, name=name)(x, seg.z, seen, train=train)
+            return ClassNorm(self.hidden, name=name)(x, seg, weights, seen, train=train)
 
         shortcut = x
         if x.shape[-1] != self.features:
@@ -93,10 +114,18 @@ class ClassBlock(nn.Module):
         return shortcut + Conv(self.features, name="conv_1")(leaky_relu(norm("norm_1", dx)))
 
 
-def _classes(z: Float[Array, "b d"], classes: int) -> Float[Array, "b 1 k s"]:
+def seen_classes(seg: LabelMap, weights: Float[Array, "9 k"]) -> Float[Array, "b h w k"]:
+    """How much of each class a pixel sees; outside of the picture is no class at all."""
+    places = jnp.stack(shifted(seg.labels, 1, seg.num_classes), axis=-1)
+    onehot = jax.nn.one_hot(places, seg.num_classes, dtype=weights.dtype)
+    with jax.named_scope("seen"):
+        return jnp.einsum("bhwpk,pk->bhwk", onehot, weights)
+
+
+def _classes(seg: LabelMap) -> Float[Array, "b 1 k s"]:
     """[z, one-hot] of every class, as a picture of one row."""
-    batch = len(z)
-    z = jnp.broadcast_to(z[:, None, None], (batch, 1, classes, z.shape[-1]))
+    batch, classes = len(seg.z), seg.num_classes
+    z = jnp.broadcast_to(seg.z[:, None, None], (batch, 1, classes, seg.z.shape[-1]))
     onehot = jnp.eye(classes, dtype=z.dtype)[None, None]
     return jnp.concatenate([z, jnp.broadcast_to(onehot, (batch, 1, classes, classes))], axis=-1)
 

@@ -58,13 +58,11 @@ class Stage(nn.Module):
         if self.index > 1:
             x = upsample(x)
         level = self.index - 1
-        if self.block == "class":
-            seg = LabelMap(condition.z, condition.labels[level], self.num_classes, None)
-        elif condition.patterns is None:
-            seg = _segmap(condition, level, self.num_classes)
-        else:
-            patterns = condition.patterns[level]
+        patterns = condition.patterns[level] if condition.patterns is not None else None
+        if self.block == "class" or condition.patterns is not None:
             seg = LabelMap(condition.z, condition.labels[level], self.num_classes, patterns)
+        else:
+            seg = _segmap(condition, level, self.num_classes)
         return self._block()(x, seg, train=train)
 
     def _block(self) -> nn.Module:

@@ -77,6 +77,35 @@ def modulation(variables: PyTree, seg: LabelMap, apply: Apply) -> Float[Array, "
     )
 
 
+def nine_rows(
+    table: Float[Array, "r c2"], seg: LabelMap, apply: Apply, dense: Callable[[], Array]
+) -> Float[Array, "b h w c"]:
+    """``apply(gamma, beta)`` where both are a sum of nine rows, one for each label around a pixel.
+
+    Args:
+        table: rows by sample, place and label, as `Patterns.labels` counts them.
+        seg: the map, with patterns.
+        apply: elementwise.
+        dense: the same pixel by pixel, for maps whose patterns cannot be used.
+    """
+    patterns = seg.patterns
+    assert patterns is not None
+    step, room = chunk(seg.labels.size), (patterns.labels.shape[1], table.shape[1])
+
+    def sums(start: Array, done: Array) -> Array:
+        rows = jax.lax.dynamic_slice_in_dim(patterns.labels, start, step, 1)
+        zero = jnp.zeros(table.shape[1], table.dtype)
+        return _put(done, _add([_take(table, r) for r in rows], zero), start)
+
+    def found() -> Array:
+        rows = _chunks(sums, patterns.part_count, step, jax.lax.empty(room, table.dtype))
+        gamma, beta = jnp.split(rows, 2, axis=-1)
+        index = _take(patterns.parts[4], patterns.index)  # the 3x3 pattern around the pixel itself
+        return apply(_take(gamma, index), _take(beta, index))
+
+    return jax.lax.cond(patterns.usable, found, dense)
+
+
 def _layer(params: PyTree, seg: LabelMap) -> _Layer:
     dtype, depth = seg.z.dtype, seg.z.shape[1]
     params = jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
@@ -134,7 +163,7 @@ def _put(done: Array, new: Array, start: Array | int) -> Array:
     return jax.lax.dynamic_update_slice_in_dim(done, new, start, 0, allow_negative_indices=False)
 
 
-def _take(table: Float[Array, "r c"], rows: Array) -> Array:
+def _take(table: Array, rows: Array) -> Array:
     return table.at[rows].get(mode="promise_in_bounds")
 
 
