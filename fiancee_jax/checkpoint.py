@@ -45,12 +45,19 @@ class Store:
     (what continuing needs besides) and ``extra`` (JSON: finished, loader state, menu, ...). A step
     appears when all of it is on disk; it is then sealed with digests (`digests`), and one that no
     longer agrees with them is passed over, with a warning, for the one before it.
+
+    Args:
+        workdir: where ``checkpoints/`` is or will be.
+        keep: steps of each phase that stay.
+        trains: whether ``train`` will be read; if not, it is not checked either: it is most of a
+            checkpoint, and rendering needs none of it.
     """
 
-    def __init__(self, workdir: str | pathlib.Path, keep: int = 2) -> None:
+    def __init__(self, workdir: str | pathlib.Path, keep: int = 2, trains: bool = True) -> None:
         # A relative path would fail later, in Orbax's background thread.
         self.root = pathlib.Path(workdir).resolve() / "checkpoints"
         self.keep = keep
+        self.unread = "" if trains else "train"
         self._managers: dict[str, ocp.CheckpointManager] = {}
         self._unsealed: dict[str, int] = {}  # phase -> the step that is on its way to the disk
         self._good: dict[tuple[str, int], bool] = {}
@@ -183,7 +190,7 @@ class Store:
     def _is_good(self, phase: str, step: int) -> bool:
         """Whether a step passes its check, which is made once; says so if it does not."""
         if (phase, step) not in self._good:
-            wrong = digests.problem(self.root / phase / str(step))
+            wrong = digests.problem(self.root / phase / str(step), self.unread)
             self._good[phase, step] = not wrong
             if wrong:
                 LOG.warning(

@@ -68,7 +68,7 @@ def from_workdir(workdir: pathlib.Path) -> Trained:
             program.
     """
     config = read_config(workdir)
-    with contextlib.closing(checkpoint.Store(workdir)) as store:
+    with contextlib.closing(checkpoint.Store(workdir, trains=False)) as store:
         variables = {"backbone": store.model("backbone")}  # UserError if there is none
         for phase, name in VARIABLES.items():
             if name not in variables and store.latest(phase) is not None:

@@ -244,6 +244,18 @@ def test_a_damaged_step_is_named_and_set_aside_by_the_next_save(two_steps, tmp_p
     assert (folder / "checkpoints" / "damaged" / "backbone-2-1").is_dir()
 
 
+def test_what_rendering_never_reads_is_not_checked(two_steps, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(two_steps, folder)
+    step = folder / "checkpoints" / "backbone" / "2"
+    files = [path for path in (step / "train").rglob("*") if path.is_file()]
+    files[0].write_bytes(b"other")
+    assert Store(folder).latest("backbone") == 1
+    assert Store(folder, trains=False).latest("backbone") == 2
+    (step / "extra" / "metadata").write_text("{")
+    assert Store(folder, trains=False).latest("backbone") == 1
+
+
 def test_without_any_good_step_the_phase_is_missing(two_steps, tmp_path, caplog):
     folder = tmp_path / "run"
     shutil.copytree(two_steps, folder)

@@ -15,7 +15,7 @@ from fiancee_jax.evaluation.hardness import between_inputs, cross_validated
 
 def stub(latent_dim=2) -> Any:
     """As much of a renderer as statistics need."""
-    family = types.SimpleNamespace(classes=("a", "b", "c"), latent_dim=latent_dim)
+    family = types.SimpleNamespace(view_names=("a", "b", "c"), latent_dim=latent_dim)
     return types.SimpleNamespace(model=types.SimpleNamespace(family=family))
 
 

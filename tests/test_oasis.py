@@ -171,6 +171,23 @@ def test_view_is_class_shares_of_cells_and_z():
     assert two.view({"labels": labels, "z": z})[0].shape == (1, 8, 16, 3)
 
 
+def test_view_may_have_borders():
+    family = dataclasses.replace(TINY, view_borders=True)
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 3, (2, 32, 64)).astype(np.int32)
+    labels[1, :, :32] = 2
+    grid, _ = family.view({"labels": labels, "z": np.zeros((2, family.z_dim), np.float32)})
+    right = np.pad(labels[:, :, 1:] != labels[:, :, :-1], ((0, 0), (0, 0), (0, 1)))
+    below = np.pad(labels[:, 1:] != labels[:, :-1], ((0, 0), (0, 1), (0, 0)))
+    cell = 32 // grid.shape[1]
+    shares = (right | below).reshape(2, 32 // cell, cell, 64 // cell, cell).mean((2, 4))
+    np.testing.assert_allclose(grid[..., -1], shares, atol=1e-6)
+    assert family.view_names == (*family.classes, "borders")
+    assert grid.shape[-1] == len(family.view_names)
+    plain, _ = TINY.view({"labels": labels, "z": np.zeros((2, family.z_dim), np.float32)})
+    np.testing.assert_array_equal(grid[..., :-1], plain)
+
+
 # --- adversary ----------------------------------------------------------------------------------
 def test_loss_terms_are_those_of_the_losses_module():
     rng = np.random.default_rng(0)

@@ -25,6 +25,8 @@ exchangeable    whether the calibration's promise is one about these inputs; els
                 are only what was asked for. exchangeable_why: the reason, in words
 real            of the real pictures themselves: miou; halves, one half against the other, which
                 are fewer pictures than rows have and so score worse
+spread          `spread.spread`: FD-EffLite0 and mIoU of the backbone at two sets of z's, and how
+                far they differ by z and map alone; null unless asked for
 timing          `timing.Times`, milliseconds per picture (`rows` have those of routed calls)
 hardness        `hardness`
 """
@@ -44,6 +46,7 @@ from fiancee_jax.evaluation import contrasts, curves, ridge, settings
 from fiancee_jax.evaluation.options import Options
 from fiancee_jax.evaluation.records import Records
 from fiancee_jax.evaluation.rows import set_distances
+from fiancee_jax.evaluation.spread import spread
 from fiancee_jax.evaluation.subjects import Measured, Study
 from fiancee_jax.evaluation.table import BUDGETS, Table
 from fiancee_jax.inference import Renderer
@@ -87,6 +90,7 @@ def assemble(study: Study, measured: Measured) -> dict[str, Any]:
         "exchangeable": promised,
         "exchangeable_why": why,
         "real": _real(found, table.subject.void),
+        "spread": spread(found, table.subject.void, table.seed) if options.spread else None,
         "timing": dataclasses.asdict(table.subject.times),
     }
 

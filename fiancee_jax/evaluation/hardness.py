@@ -92,12 +92,11 @@ def hardness(renderer: Renderer, table: Table, source: Any, seed: int = 0) -> di
 def names(renderer: Renderer, found: Records) -> dict[str, list[str]]:
     """What the columns of areas and vector are called."""
     family = renderer.model.family
-    classes = getattr(family, "classes", ())
     areas, vector = found.shares.shape[1], found.vector.shape[1]
     word = "z" if family.latent_dim == vector else "vector"
     return {
-        "areas": list(classes)
-        if len(classes) == areas
+        "areas": list(family.view_names)
+        if len(family.view_names) == areas
         else [f"grid {i + 1}" for i in range(areas)],
         "vector": [f"{word} {i + 1}" for i in range(vector)],
     }

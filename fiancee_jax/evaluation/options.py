@@ -6,6 +6,7 @@ import dataclasses
 import math
 import pathlib
 import shlex
+from typing import Literal
 
 from fiancee_jax.errors import UserError
 
@@ -27,6 +28,10 @@ class Options:
         latents: z's for each input.
         seed: z of an input comes from this and its name.
         limit: use the first so many inputs only; 0 takes all.
+        real: the pictures that FD-EffLite0 and KID compare with: those of `split`, or of all four
+            splits of the data, which are more.
+        spread: render the backbone a second time, at other z's, to see how far FD-EffLite0 and
+            mIoU move by z alone.
         judges: FD-EffLite0, KID and mIoU. Off, these columns stay empty and say so, no segmenter is
             trained, and the records are others (records_unjudged.npz).
     """
@@ -40,6 +45,8 @@ class Options:
     latents: int = 1
     seed: int = 0
     limit: int = 0
+    real: Literal["split", "all"] = "split"
+    spread: bool = False
     judges: bool = True
 
     @property
@@ -64,6 +71,8 @@ class Options:
                 f"latents is {self.latents}, seed {self.seed}, limit {self.limit}; they must be at "
                 "least 1, 0 and 0."
             )
+        if not self.judges and (self.spread or self.real == "all"):
+            raise UserError("--spread and --real all are about judges; leave --no-judges out.")
         if not all(0 < c < 1 for c in self.confidence):
             raise UserError(f"confidence is {list(self.confidence)}; give shares between 0 and 1.")
         if not all(0 < t < math.inf for t in self.max_lpips):

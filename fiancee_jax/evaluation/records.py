@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -60,7 +60,9 @@ class Records:
         real_features: of the real pictures, [r, f]; None without a judge or pictures.
         confusion: truth (label map) against the segmenter's reading, [m, n, k, k], pixels in the
             smallest unsigned type that holds a picture's (`count_type`); None without.
-        real_confusion: the same of the real pictures, [k, k]; None.
+        real_confusion: the same of the split's real pictures, [k, k]; None.
+        again_features: `features` of the backbone's pictures at other z's, [m, f]; None where it
+            was not rendered again. again_confusion: `confusion` of these, [m, k, k]; None.
     """
 
     names: np.ndarray
@@ -73,6 +75,8 @@ class Records:
     real_features: np.ndarray | None = None
     confusion: np.ndarray | None = None
     real_confusion: np.ndarray | None = None
+    again_features: np.ndarray | None = None
+    again_confusion: np.ndarray | None = None
 
     @property
     def lpips(self) -> np.ndarray:
@@ -93,6 +97,8 @@ def measure(
     *,
     seed: int = 0,
     latents: int = 1,
+    photos: Sequence[Any] = (),
+    again: bool = False,
     what: str = "inputs",
 ) -> Records:
     """Renders every exit once for each input (and z) and compares with the backbone's picture.
@@ -103,6 +109,9 @@ def measure(
         judges: networks that look at the pictures.
         seed: z of an input comes from this and its name, as in infer.py.
         latents: z's for each input.
+        photos: opened splits whose pictures are the real ones for `real_features`; if there are
+            none, those of `source`.
+        again: also renders the backbone at the z's of the next seed.
         what: for the progress line.
     """
     rows: list[dict[str, np.ndarray]] = []
@@ -112,12 +121,17 @@ def measure(
             if batch.target is not None:
                 reals.append(_real(renderer, judges, batch, len(names)))
             for k in range(latents):
-                rows.append(_rows(renderer, judges, names, batch, seed, k))
+                row = _rows(renderer, judges, names, batch, seed, k)
+                if again:
+                    row |= _again(renderer, judges, names, batch, seed + 1, k)
+                rows.append(row)
                 progress.advance(len(names))
     joined = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
     order = np.argsort(joined["names"], kind="stable") if latents > 1 else slice(None)
     joined = {key: value[order] for key, value in joined.items()}
     real = {key: np.concatenate([r[key] for r in reals]) for key in (reals[0] if reals else {})}
+    if photos and "features" in real:
+        real["features"] = np.concatenate([_photo_features(renderer, judges, x) for x in photos])
     return Records(
         distances={name: joined.pop(name) for name in DISTANCES},
         real_features=real.get("features"),
@@ -167,6 +181,28 @@ def _rows(
     return row
 
 
+def _again(
+    renderer: Renderer, judges: Judges, names: list[str], batch: Batch, seed: int, k: int
+) -> dict[str, np.ndarray]:
+    """What the judges say of the backbone's pictures at the z's of another seed."""
+    inputs = {**batch.inputs, "z": jnp.asarray(latents_of(renderer, names, seed, k))}
+    pictures = _backbone(renderer.model, renderer.variables, inputs)
+    row: dict[str, np.ndarray] = {}
+    if judges.features is not None:
+        row["again_features"] = np.asarray(judges.features(pictures))[: len(names)]
+    if judges.segment is not None:
+        read = _stacked([judges.segment(pictures)], len(names))
+        row["again_confusion"] = _confusions(renderer, batch, read)[:, 0]
+    return row
+
+
+def _photo_features(renderer: Renderer, judges: Judges, source: Any) -> np.ndarray:
+    """Features of all real pictures of a split."""
+    assert judges.features is not None
+    found = batches(renderer, source)
+    return np.concatenate([np.asarray(judges.features(b.target))[: len(n)] for n, b in found])
+
+
 def _real(renderer: Renderer, judges: Judges, batch: Batch, count: int) -> dict[str, np.ndarray]:
     """What the judges say of the real pictures."""
     row: dict[str, np.ndarray] = {}
@@ -207,6 +243,11 @@ def _pictures(model: MultiExit, variables: Variables, inputs: Inputs) -> list[An
     return model.pictures(variables, inputs)
 
 
+@functools.partial(jax.jit, static_argnames=("model",))
+def _backbone(model: MultiExit, variables: Variables, inputs: Inputs) -> Any:
+    return model.picture(variables, inputs, model.num_exits)
+
+
 _features = jax.jit(lpips.features)
 
 
@@ -222,8 +263,9 @@ def _compare(nets: Any, target: Any, picture: Any, full: Any) -> dict[str, Any]:
 @functools.partial(jax.jit, static_argnames=("model",))
 def _seen(model: MultiExit, variables: Variables, inputs: Inputs) -> dict[str, Any]:
     grid, vector = model.view(variables, inputs)
-    down = jnp.abs(grid[:, 1:] - grid[:, :-1]).sum(-1) / 2
-    across = jnp.abs(grid[:, :, 1:] - grid[:, :, :-1]).sum(-1) / 2
+    areas = grid[..., :-1] if "borders" in model.family.view_names else grid
+    down = jnp.abs(areas[:, 1:] - areas[:, :-1]).sum(-1) / 2
+    across = jnp.abs(areas[:, :, 1:] - areas[:, :, :-1]).sum(-1) / 2
     count = max(1, int(np.prod(down.shape[1:])) + int(np.prod(across.shape[1:])))
     edges = (down.sum((1, 2)) + across.sum((1, 2))) / count
     return {"shares": grid.mean((1, 2)), "edges": edges, "vector": vector}

@@ -185,8 +185,18 @@ def measured(study: Study, renderer: Renderer, judges: Judges, name: str) -> Sub
     """A model's exits, measured or read from OUT/records[_NAME][_unjudged].npz."""
     options, family = study.options, renderer.model.family
     split, seed, latents = options.split, options.seed, options.latents
+    own = name == "own"  # the backbone and the photos are the same for all
+    asked = {"real": options.real, "spread": options.spread and own}
+    choices = {key: value for key, value in asked.items() if value not in ("split", False)}
     mark = keeping.fingerprint(
-        renderer, judges, study.data, study.source, split=split, seed=seed, latents=latents
+        renderer,
+        judges,
+        study.data,
+        study.source,
+        split=split,
+        seed=seed,
+        latents=latents,
+        **choices,
     )
     measure = functools.partial(
         records.measure,
@@ -195,9 +205,11 @@ def measured(study: Study, renderer: Renderer, judges: Judges, name: str) -> Sub
         judges,
         seed=seed,
         latents=latents,
+        photos=_photos(study) if options.real == "all" else (),
+        again=options.spread and own,
         what=f"inputs ({name})",
     )
-    stem = "records" if name == "own" else f"records_{name}"
+    stem = "records" if own else f"records_{name}"
     stem += "" if options.judges else "_unjudged"  # what took longer to measure stays
     found = keeping.kept(options.out / f"{stem}.npz", mark, measure)
     names, batch = next(records.batches(renderer, study.source))
@@ -209,6 +221,12 @@ def measured(study: Study, renderer: Renderer, judges: Judges, name: str) -> Sub
     blocks_ = blocks(found, study.renderer.config.calibration.block)
     shared = sum(renderer.model.encoding_gmacs())
     return Subject(found, gmacs, overhead, times, void, blocks_, options.judges, shared)
+
+
+def _photos(study: Study) -> list[Any]:
+    """All splits of the data set."""
+    size = study.renderer.model.family.size
+    return [study.data.open(split, size) for split in SPLITS]
 
 
 def blocks(found: Records, block: int) -> np.ndarray | None:

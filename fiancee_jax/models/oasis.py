@@ -50,6 +50,8 @@ class Oasis(StagedGenerator):
             ``class``: one gamma and beta for each class instead of SPADE (`class_blocks`).
         palette_bands: a palette holds so many colours for each class, from the top of the picture
             to its bottom, between which it fades.
+        view_borders: the predictor sees how many borders between labels a cell has, beside its
+            classes' shares: class blocks differ from SPADE there and nowhere else.
     """
 
     input_names: ClassVar[tuple[str, ...]] = ("labels",)
@@ -65,7 +67,12 @@ class Oasis(StagedGenerator):
         "fc": "stem",
         "conv_img": "head",
     }
-    light_fields: ClassVar[tuple[str, ...]] = ("min_channels", "light_block", "palette_bands")
+    light_fields: ClassVar[tuple[str, ...]] = (
+        "min_channels",
+        "light_block",
+        "palette_bands",
+        "view_borders",
+    )
 
     size: tuple[int, int] = (256, 256)
     classes: tuple[str, ...] = ()
@@ -79,6 +86,7 @@ class Oasis(StagedGenerator):
     lambda_labelmix: float = 10.0
     light_block: LightBlock = "spade"
     palette_bands: int = 1
+    view_borders: bool = False
 
     @property
     def num_stages(self) -> int:
@@ -200,9 +208,27 @@ class Oasis(StagedGenerator):
 
     # --- predictor ------------------------------------------------------------------------
     def view(self, inputs: Inputs) -> tuple[Float[Array, "b h w c"], Float[Array, "b d"]]:
-        """Class shares on a grid of 8 x 8 pixel cells (one cell per 2x2 of stage n-2), and z."""
-        onehot = jax.nn.one_hot(inputs["labels"], self.num_classes)
-        return average_pool(onehot, min(8, 2 ** (self.blocks - 1))), inputs["z"]
+        """Class shares on a grid of 8 x 8 pixel cells (one cell per 2x2 of stage n-2), and z.
+
+        With `view_borders` a last channel holds the share of a cell's pixels whose label is another
+        than that of the next pixel to the right or below.
+        """
+        labels = inputs["labels"]
+        seen = jax.nn.one_hot(labels, self.num_classes)
+        if self.view_borders:
+            right, below = (jnp.roll(labels, -1, axis) for axis in (2, 1))
+            right, below = (
+                right.at[:, :, -1].set(labels[:, :, -1]),
+                below.at[:, -1].set(labels[:, -1]),
+            )
+            borders = (labels != right) | (labels != below)
+            seen = jnp.concatenate([seen, borders[..., None].astype(seen.dtype)], axis=-1)
+        return average_pool(seen, min(8, 2 ** (self.blocks - 1))), inputs["z"]
+
+    @property
+    def view_names(self) -> tuple[str, ...]:
+        """What the channels of the view's grid are called."""
+        return (*self.classes, "borders") if self.view_borders else self.classes
 
     def composed(self, key: Array, inputs: Inputs) -> Inputs:
         """Left of a random column a map itself, right of it the next map of the batch.

@@ -198,6 +198,11 @@ class StagedGenerator(abc.ABC):
         """
         return jnp.ones((len(inputs["z"]), 1, 1, 1)), inputs["z"]
 
+    @property
+    def view_names(self) -> tuple[str, ...]:
+        """What the channels of the view's grid are called; () where they have no names."""
+        return ()
+
     # --- adversary ------------------------------------------------------------------------
     @abc.abstractmethod
     def discriminator(self) -> nn.Module:
