@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import jax
@@ -19,12 +20,13 @@ from fiancee_jax.routing import policies
 from fiancee_jax.routing.calibration import Calibration, Setting
 
 Over = Literal["batch", "population"]
+Policy = Callable[[Float[Array, "b n"], Float[Array, "n"]], Any]
 MAX_LPIPS = 0.1  # taken by commands when no policy is given
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What the user asked for: exactly one of the first three.
+    """What the user asked for: exactly one of the first three, or `policy`.
 
     Attributes:
         max_lpips: quality threshold, LPIPS-alex to the backbone's picture, >= 0.
@@ -37,6 +39,8 @@ class Choice:
         budget_over: what `budget_gmacs` is the mean of: the ``batch``, spent where it helps most
             there, or the ``population`` that the calibration inputs stand for, where each input is
             routed by itself.
+        policy: anybody's own: from predicted LPIPS [b, n] (0 in the last column) and GMACs [n] of
+            the exits to exit numbers 1..n, integers [b].
     """
 
     max_lpips: float | None = None
@@ -45,10 +49,11 @@ class Choice:
     confidence: float | None = None
     risk_delta: float | None = None
     budget_over: Over = "batch"
+    policy: Policy | None = None
 
     def check(self, model: MultiExit, calibration: Calibration | None = None) -> None:
         """Raises UserError unless exactly one policy with possible values was asked for."""
-        names = ("max_lpips", "exit", "budget_gmacs")
+        names = ("max_lpips", "exit", "budget_gmacs", "policy")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if len(given) != 1:
             found = given | ({"confidence": self.confidence} if self.confidence else {})
@@ -57,6 +62,11 @@ class Choice:
             value = given.get(name)
             if value is not None and not (_is_number(value) and 0 <= value < math.inf):
                 raise UserError(f"{name} is {value!r}; it must be a number that is 0 or more.")
+        if self.policy is not None and not callable(self.policy):
+            raise UserError(
+                f"policy is {self.policy!r}; it must be a function of predicted LPIPS [b, n] and "
+                "GMACs [n] that returns exit numbers [b]."
+            )
         self._check_guarantee(calibration)
         self._check_budget_over(calibration)
         if self.exit is not None:
@@ -138,10 +148,13 @@ class Choice:
             calibration: of the model.
 
         Raises:
-            UserError: the budget is under the cost of the cheapest exit.
+            UserError: the budget is under the cost of the cheapest exit, or the user's own policy
+                returned anything but exit numbers.
         """
         if self.exit is not None:
             return policies.fixed(predicted, self.number(model))
+        if self.policy is not None:
+            return _numbers(self.policy(predicted, gmacs), *predicted.shape)
         if self.max_lpips is not None:
             setting = self.guarantee(calibration)
             tau = self.max_lpips if setting is None else setting.tau
@@ -152,6 +165,20 @@ class Choice:
             tau = guarantees.budget_setting(calibration, np.asarray(gmacs), budget)
             return under_threshold(predicted, jnp.float32(tau))
         return under_budget(predicted, gmacs, jnp.float32(budget))
+
+
+def _numbers(exits: Any, batch: int, count: int) -> Int[Array, "b"]:
+    """What a policy returned, checked on the host."""
+    found = np.asarray(exits)
+    kind = f"{found.dtype} of shape {list(found.shape)}"
+    if found.shape != (batch,) or not np.issubdtype(found.dtype, np.integer):
+        raise UserError(f"the policy returned {kind}; expected integers of shape [{batch}].")
+    if found.min() < 1 or found.max() > count:
+        raise UserError(
+            f"the policy returned exits from {found.min()} to {found.max()}; this model has 1 to "
+            f"{count}."
+        )
+    return jnp.asarray(found, jnp.int32)
 
 
 @functools.lru_cache(maxsize=64)

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from fiancee_jax import box, trained
-from fiancee_jax.choice import Choice, Over
+from fiancee_jax.choice import Choice, Over, Policy
 from fiancee_jax.config import Config
 from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit, Variables
@@ -119,6 +119,7 @@ class Renderer:
         confidence: float | None = None,
         risk_delta: float | None = None,
         budget_over: Over = "batch",
+        policy: Policy | None = None,
         exact: bool = False,
     ) -> Rendered:
         """Renders a batch.
@@ -140,8 +141,11 @@ class Renderer:
                 average over them.
             budget_over: ``population`` routes each input by itself, so that inputs like those of
                 the calibration cost `budget_gmacs` on average, whatever this batch then costs.
+            policy: your own: a function of the predicted LPIPS [b, n] and of the exits' GMACs [n],
+                the predictor's included, that returns exit numbers [b].
             exact: pad micro-batches so that no picture depends on its batch-mates; otherwise some
-                inputs are promoted to a dearer exit to fill micro-batches (never under a budget).
+                inputs are promoted to a dearer exit to fill micro-batches (never under a budget or
+                a policy of your own).
 
         Warns:
             UserWarning: `confidence` takes the backbone for everyone, and why.
@@ -149,7 +153,7 @@ class Renderer:
         Raises:
             UserError: bad inputs or options; before anything compiles.
         """
-        choice = Choice(max_lpips, exit, budget_gmacs, confidence, risk_delta, budget_over)
+        choice = Choice(max_lpips, exit, budget_gmacs, confidence, risk_delta, budget_over, policy)
         choice.check(self.model, self.calibration)
         checked = self._checked(inputs, key, z)
         size = self.model.family.picture_size(checked)
@@ -178,7 +182,8 @@ class Renderer:
         predicted = self.predict_checked(inputs)
         table = self.table(model)
         exits = self.choose(predicted, choice, model)
-        exact = exact or choice.budget_gmacs is not None  # promotion would overspend
+        # promotion would overspend, or not be what a policy said
+        exact = exact or choice.budget_gmacs is not None or choice.policy is not None
         images, ran = self.render_routed(inputs, exits, exact=exact)
         return Rendered(images, ran, predicted, table[ran - 1])
 

@@ -158,3 +158,49 @@ def test_the_predictor_alone_needs_no_calibration(plain, predicted):
     choice.check(plain.model)
     exits = choice.exits(plain.model, jnp.asarray(predicted), plain.table(), None)
     np.testing.assert_array_equal(exits, chosen(predicted[:, :-1], 0.1))
+
+
+# --- anybody's own policy -----------------------------------------------------------------------
+def test_a_policy_of_ones_own_is_taken_at_its_word(plain, inputs, predicted):
+    seen = []
+
+    def policy(found, gmacs):
+        seen.append((np.asarray(found), np.asarray(gmacs)))
+        return np.arange(BATCH) % 3 + 1
+
+    r = plain(inputs[0], z=inputs[1], policy=policy)
+    np.testing.assert_array_equal(r.exits, np.arange(BATCH) % 3 + 1)
+    ((found, gmacs),) = seen
+    np.testing.assert_array_equal(found, predicted)
+    np.testing.assert_allclose(gmacs, np.asarray(plain.table()))
+    np.testing.assert_allclose(r.gmacs, gmacs[np.asarray(r.exits) - 1])
+
+
+def test_the_routers_own_rule_as_a_policy(plain, inputs, predicted):
+    limit = float(np.median(predicted[:, 0]))
+    rule = lambda found, _: jnp.argmax(found <= limit, axis=1) + 1  # noqa: E731
+    r = plain(inputs[0], z=inputs[1], policy=rule)
+    again = plain(inputs[0], z=inputs[1], max_lpips=limit, exact=True)
+    np.testing.assert_array_equal(r.exits, again.exits)
+    np.testing.assert_array_equal(r.images, again.images)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (np.ones(BATCH), r"returned float64 of shape \[6\]; expected integers of shape \[6\]"),
+        (np.ones((BATCH, 1), int), r"of shape \[6, 1\]; expected"),
+        (np.zeros(BATCH, int), "exits from 0 to 0; this model has 1 to 3"),
+        (np.full(BATCH, 4), "exits from 4 to 4"),
+    ],
+)
+def test_other_things_from_a_policy_are_refused(plain, inputs, returned, message):
+    with pytest.raises(UserError, match=message):
+        plain(inputs[0], z=inputs[1], policy=lambda *_: returned)
+
+
+def test_a_policy_must_be_a_function_and_the_only_choice(plain, inputs):
+    with pytest.raises(UserError, match="policy is 3; it must be a function"):
+        plain(inputs[0], z=inputs[1], policy=3)
+    with pytest.raises(UserError, match="exactly one of max_lpips, exit, budget_gmacs, policy"):
+        plain(inputs[0], z=inputs[1], policy=lambda *_: 1, max_lpips=0.1)

@@ -169,7 +169,7 @@ def test_routing_cannot_be_vmapped_and_says_why(renderer, inputs):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "exactly one of max_lpips, exit, budget_gmacs; found none"),
+        ({}, "exactly one of max_lpips, exit, budget_gmacs, policy; found none"),
         ({"max_lpips": 0.1, "exit": 1}, "exactly one.*max_lpips.*exit"),
         ({"confidence": 0.9}, "exactly one.*confidence"),
         ({"max_lpips": -0.1}, "max_lpips is -0.1; it must be a number that is 0 or more"),
