@@ -32,10 +32,11 @@ config = Config(
         discriminator_channels=(64, 64, 128, 128, 256, 256),
         lambda_labelmix=5.0,
         light_block="class",
+        view_borders=True,
     ),
     data=Folder(root="data/camvid"),
     augment=Augment(flip=True, min_scale=0.6),
-    exits=(Exit(2, 1.0), Exit(3, 1.0), Exit(4, 1.0)),
+    exits=(Exit(1, 0.25), Exit(1, 0.5), Exit(2, 0.5), Exit(2, 1.0), Exit(3, 1.0)),
     guides=Guides(form="learnt"),
     backbone=BackbonePhase(
         steps=10_000,
@@ -50,7 +51,7 @@ config = Config(
     branches=BranchesPhase(
         steps=6_000,
         batch_size=16,
-        lr=4e-4,  # they begin as the backbone's own stages
+        lr=5e-4,  # they begin as the backbone's own stages
         running_statistics=True,
         lpips_net="alex",
         compose=0.5,

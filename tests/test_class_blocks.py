@@ -96,7 +96,7 @@ def test_patterns_give_the_same(usable):
     assert found is not None
     assert found.usable
     found = found._replace(usable=jnp.asarray(usable))
-    module, x = ClassBlock(6, 4), RNG.standard_normal((2, 32, 40, 8)).astype(np.float32)
+    module, x = ClassBlock(6, 4, 5), RNG.standard_normal((2, 32, 40, 8)).astype(np.float32)
     dense = LabelMap(jnp.asarray(Z), jnp.asarray(labels), 3, None)
     variables = by_hand.filled(lambda key, x: module.init(key, x, dense, train=False), x)
     seen_by = lambda kind: jax.jit(  # noqa: E731
@@ -106,7 +106,7 @@ def test_patterns_give_the_same(usable):
 
 
 def test_batch_statistics_change_in_training_alone():
-    module = ClassBlock(8, 4)
+    module = ClassBlock(8, 4, 8)
     variables = drawn(module)
     found: Any = module.apply(variables, X, SEG, train=True, mutable=["batch_stats"])
     assert set(found[1]["batch_stats"]) == {"norm_0", "norm_1"}
@@ -114,7 +114,7 @@ def test_batch_statistics_change_in_training_alone():
 
 @pytest.mark.parametrize("features", [8, 6])
 def test_shape_and_shortcut(features):
-    module = ClassBlock(features, 4)
+    module = ClassBlock(features, 4, 3)
     variables = drawn(module)
     found: Any = module.apply(variables, X, SEG, train=False)
     assert found.shape == (2, 4, 6, features)
@@ -179,20 +179,36 @@ def test_it_costs_a_fraction_of_spade():
     assert light[-1] == wide[-1]
 
 
-def test_thin_branches_keep_the_heaviest_channels():
+def test_thin_branches_keep_the_heaviest_channels_between_their_convolutions():
+    """Half of them; what stages hand on is whole, so that there is no adapter."""
     model = a_model(Exit(1, 0.5))
     variables = started(model)
-    branch, backbone = variables["branches"]["tap1_w50"]["params"], variables["backbone"]["params"]
-    kernel = backbone["stages_2"]["block"]["conv_1"]["kernel"]
-    kept = np.sort(np.argsort(-np.linalg.norm(kernel.reshape(-1, 4), axis=0))[:2])
-    np.testing.assert_array_equal(
-        branch["head"]["conv_img"]["kernel"], backbone["head"]["conv_img"]["kernel"][:, :, kept]
-    )
-    adapter = branch["adapter"]["kernel"][0, 0]
-    assert (adapter.sum(0) == 1).all()
-    assert ((adapter == 0) | (adapter == 1)).all()
+    branch, backbone = variables["branches"]["tap1_w50"], variables["backbone"]
+    params = branch["params"]
+    assert "adapter" not in params
+    for i, middle in ((0, 4), (1, 2)):
+        block = params[f"stages_{i}"]["block"]
+        whole = backbone["params"][f"stages_{i + 1}"]["block"]
+        weights = np.square(whole["conv_1"]["kernel"]).sum((0, 1, 3))
+        kept = np.sort(np.argsort(-weights)[:middle])
+        np.testing.assert_array_equal(
+            block["conv_0"]["kernel"], whole["conv_0"]["kernel"][..., kept]
+        )
+        np.testing.assert_array_equal(block["conv_0"]["bias"], whole["conv_0"]["bias"][kept])
+        np.testing.assert_array_equal(
+            block["conv_1"]["kernel"], whole["conv_1"]["kernel"][:, :, kept]
+        )
+        np.testing.assert_array_equal(block["conv_s"]["kernel"], whole["conv_s"]["kernel"])
+        stats = branch["batch_stats"][f"stages_{i}"]["block"]
+        given = backbone["batch_stats"][f"stages_{i + 1}"]["block"]
+        np.testing.assert_array_equal(
+            stats["norm_1"]["norm"]["mean"], given["norm_1"]["norm"]["mean"][kept]
+        )
+        np.testing.assert_array_equal(
+            stats["norm_0"]["norm"]["mean"], given["norm_0"]["norm"]["mean"]
+        )
     fresh = branches.init_branch(model, model.exits[0], np.random.default_rng(0))
-    assert jax.tree.map(np.shape, fresh["params"]) == jax.tree.map(np.shape, branch)
+    assert jax.tree.map(np.shape, fresh["params"]) == jax.tree.map(np.shape, params)
 
 
 def test_a_learnt_palette_stays_as_drawn_and_changes_nothing_at_first():

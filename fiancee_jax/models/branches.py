@@ -84,8 +84,9 @@ class Branch(nn.Module):
     def setup(self) -> None:
         """Builds the adapter, the light stages and the head."""
         tap, width, last = self.exit.tap, self.exit.width, self.family.num_stages
-        thins = last - tap > 1 and width < 1
-        self.adapter = Conv(self.family.features(tap, width), 1) if thins else None
+        thin = self.family.features(tap, width)
+        thins = last - tap > 1 and thin < self.family.features(tap)
+        self.adapter = Conv(thin, 1) if thins else None
         self.stages = [self.family.stage(i, width=width) for i in range(tap + 1, last + 1)]
         self.head = self.family.head()
         if self.guides.form == "learnt":

@@ -7,6 +7,9 @@ own class's row and, by weights for each class and place, those of its eight nei
 left are the main convolutions, a fifth of an OASIS's cost. And it can begin as the backbone's own
 stage: a 3x3 convolution of something constant is the sum of its nine kernels, so at first it
 differs from that stage near borders between labels only. Training then mends these.
+
+The width of an exit thins what lies between a block's two convolutions. What skips carry and stages
+hand on stays whole: thinned as well, it has to be learnt anew.
 """
 
 from __future__ import annotations
@@ -91,10 +94,14 @@ class ClassNorm(nn.Module):
 
 
 class ClassBlock(nn.Module):
-    """A SPADE block (`spade.SpadeBlock`) with `ClassNorm` in the place of SPADE."""
+    """A SPADE block (`spade.SpadeBlock`) with `ClassNorm` in the place of SPADE.
+
+    `middle`: channels between its convolutions.
+    """
 
     features: int
     hidden: int
+    middle: int
 
     @nn.compact
     def __call__(
@@ -110,7 +117,7 @@ class ClassBlock(nn.Module):
         shortcut = x
         if x.shape[-1] != self.features:
             shortcut = Conv(self.features, 1, use_bias=False, name="conv_s")(norm("norm_s", x))
-        dx = Conv(min(x.shape[-1], self.features), name="conv_0")(leaky_relu(norm("norm_0", x)))
+        dx = Conv(self.middle, name="conv_0")(leaky_relu(norm("norm_0", x)))
         return shortcut + Conv(self.features, name="conv_1")(leaky_relu(norm("norm_1", dx)))
 
 
@@ -134,9 +141,8 @@ def _classes(seg: LabelMap) -> Float[Array, "b 1 k s"]:
 def inherited(family: Oasis, exit: Exit, fresh: PyTree, backbone: PyTree) -> PyTree:
     """The variables of a branch of class blocks that begins as the backbone's stages after the tap.
 
-    At a width below 1 it gets the channels that weigh most in what follows: of those a stage hands
-    on and of those between its two convolutions, by the norms of the kernels that make them. A
-    branch whose guide is concatenated stays as it was drawn.
+    At a width below 1 a block gets those channels between its convolutions that weigh most in the
+    second one. A branch whose guide is concatenated stays as it was drawn.
 
     Args:
         family: the generator.
@@ -145,46 +151,33 @@ def inherited(family: Oasis, exit: Exit, fresh: PyTree, backbone: PyTree) -> PyT
         backbone: {params, batch_stats} of the backbone, spectral norms folded in.
     """
     params, stats = dict(fresh["params"]), dict(fresh["batch_stats"])
-    kept = np.arange(family.features(exit.tap))
-    if "adapter" in params:
-        kept = _heaviest(_made(backbone["params"], exit.tap), family.features(exit.tap, exit.width))
-        params["adapter"] = _selection(family.features(exit.tap), kept)
     for i in range(exit.tap, family.num_stages):
         source = {k: backbone[k][f"stages_{i}"]["block"] for k in ("params", "batch_stats")}
-        block, norms, kept = _block(source, kept, family.features(i + 1, exit.width))
+        block, norms = _block(source, family.middle(i + 1, exit.width))
         block["neighbourhood"] = {"around": _around(source["params"], len(family.classes))}
         params[f"stages_{i - exit.tap}"] = {"block": block}
         stats[f"stages_{i - exit.tap}"] = {"block": norms}
-    head = backbone["params"]["head"]["conv_img"]
-    params["head"] = {"conv_img": {**head, "kernel": head["kernel"][:, :, kept]}}
+    params["head"] = backbone["params"]["head"]
     found = {**fresh, "params": params, "batch_stats": stats}
     same = jax.tree.map(np.shape, found) == jax.tree.map(np.shape, fresh)
     return found if same else fresh
 
 
-def _block(
-    source: PyTree, inside: Int[np.ndarray, "i"], width: int
-) -> tuple[PyTree, PyTree, Int[np.ndarray, "o"]]:
-    """One block's parameters, statistics and the channels that it hands on, for those it gets."""
+def _block(source: PyTree, middle: int) -> tuple[PyTree, PyTree]:
+    """One block's parameters and statistics, with so many channels between its convolutions."""
     given, stats = source["params"], source["batch_stats"]
-    plain = "conv_s" not in given  # the skip is the input itself: so are its channels
-    outside = inside if plain else _heaviest(_norms(given["conv_1"]), width)
-    middle = _heaviest(_norms(given["conv_0"]), min(len(inside), len(outside)))
-    ends = {"0": (inside, middle), "1": (middle, outside), "s": (inside, outside)}
-    params: dict[str, Any] = {}
+    weights = (np.asarray(given["conv_1"]["kernel"]) ** 2).sum((0, 1, 3))
+    kept = np.sort(np.argsort(-weights, kind="stable")[:middle])
+    params: dict[str, Any] = {name: given[name] for name in given if name.startswith("conv_")}
+    params["conv_0"] = {k: np.asarray(v)[..., kept] for k, v in given["conv_0"].items()}
+    second = given["conv_1"]
+    params["conv_1"] = {**second, "kernel": np.asarray(second["kernel"])[:, :, kept]}
     norms: dict[str, Any] = {}
-    for end, (entering, leaving) in ends.items():
-        if f"conv_{end}" not in given:
-            continue
-        params[f"norm_{end}"] = _table(given[f"norm_{end}"], entering)
-        norms[f"norm_{end}"] = {
-            "norm": {k: np.asarray(v)[entering] for k, v in stats[f"norm_{end}"]["norm"].items()}
-        }
-        conv = given[f"conv_{end}"]
-        cut = {"kernel": np.asarray(conv["kernel"])[:, :, entering][..., leaving]}
-        cut |= {"bias": np.asarray(conv["bias"])[leaving]} if "bias" in conv else {}
-        params[f"conv_{end}"] = cut
-    return params, norms, outside
+    for name, found in stats.items():
+        which = kept if name == "norm_1" else np.arange(len(found["norm"]["mean"]))
+        params[name] = _table(given[name], which)
+        norms[name] = {"norm": {k: np.asarray(v)[which] for k, v in found["norm"].items()}}
+    return params, norms
 
 
 def _table(spade: PyTree, kept: Int[np.ndarray, "c"]) -> PyTree:
@@ -221,24 +214,3 @@ def _around(block: PyTree, classes: int) -> Float[np.ndarray, "9 k"]:
 
 def _summed(kernel: Array) -> Float[np.ndarray, "1 1 i o"]:
     return np.asarray(kernel).sum((0, 1), keepdims=True)
-
-
-def _made(params: PyTree, stage: int) -> Float[np.ndarray, "c"]:
-    """How much each channel after a stage weighs: the norm of the kernels that make it."""
-    return _norms(
-        params["stem"]["fc"] if stage == 0 else params[f"stages_{stage - 1}"]["block"]["conv_1"]
-    )
-
-
-def _norms(conv: PyTree) -> Float[np.ndarray, "o"]:
-    return np.linalg.norm(np.asarray(conv["kernel"]).reshape(-1, conv["kernel"].shape[-1]), axis=0)
-
-
-def _heaviest(weights: Float[np.ndarray, "c"], count: int) -> Int[np.ndarray, "k"]:
-    return np.sort(np.argsort(-weights, kind="stable")[:count])
-
-
-def _selection(channels: int, kept: Int[np.ndarray, "k"]) -> PyTree:
-    """A 1x1 convolution that hands on the channels `kept`."""
-    kernel = np.eye(channels, dtype=np.float32)[:, kept]
-    return {"kernel": kernel[None, None], "bias": np.zeros(len(kept), np.float32)}

@@ -110,9 +110,17 @@ class Oasis(StagedGenerator):
 
     # --- networks -------------------------------------------------------------------------
     def features(self, stage: int, width: float = 1.0) -> int:
-        """Channels after `stage` (0 = stem): 16c, 16c, 16c, 8c, 4c, 2c, c, scaled by `width`."""
+        """Channels after `stage` (0 = stem): 16c, 16c, 16c, 8c, 4c, 2c, c, scaled by `width`.
+
+        ``class`` blocks keep them; theirs is the width of `middle`.
+        """
         multiple = (16, 16, 16, 8, 4, 2, 1)[-(self.blocks + 1) :][stage]
+        width = 1.0 if self.light_block == "class" else width
         return self._light(multiple * self.width, width)
+
+    def middle(self, stage: int, width: float = 1.0) -> int:
+        """Channels between the two convolutions of a ``class`` block."""
+        return self._light(min(self.features(stage - 1), self.features(stage)), width)
 
     def _light(self, channels: int, width: float) -> int:
         if width == 1.0:
@@ -139,6 +147,7 @@ class Oasis(StagedGenerator):
             self.num_classes,
             spectral=width is None,
             block="spade" if plain else self.light_block,
+            middle=self.middle(index, width or 1.0),
         )
 
     @property

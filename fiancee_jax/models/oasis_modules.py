@@ -49,6 +49,7 @@ class Stage(nn.Module):
     num_classes: int
     spectral: bool
     block: LightBlock = "spade"
+    middle: int = 0  # of a class block
 
     @nn.compact
     def __call__(
@@ -71,7 +72,7 @@ class Stage(nn.Module):
         if self.block == "transformer":
             return TransformerBlock(self.features, self.hidden, name="block")
         if self.block == "class":
-            return ClassBlock(self.features, self.hidden, name="block")
+            return ClassBlock(self.features, self.hidden, self.middle, name="block")
         return SpadeBlock(self.features, self.hidden, self.spectral, name="block")
 
 
