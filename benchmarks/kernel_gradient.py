@@ -58,9 +58,9 @@ def main(options: Options) -> None:
         )
         kernel = jax.numpy.zeros((3, 3, inside, outside))
         methods = {
-            "convolution": _ready(kernel_gradient._convolve, x, kernel),
-            "xla": _ready(kernel_gradient._by_xla, x, dy),
-            "bands": _ready(kernel_gradient._by_bands, x, dy),
+            "convolution": _ready(kernel_gradient.plain, x, kernel),
+            "xla": _ready(kernel_gradient.by_xla, x, dy),
+            "bands": _ready(kernel_gradient.summed_by_bands, x, dy),
         }
         times = in_turn.seconds(methods, options.repeats)
         ms = {name: in_turn.median_ms(times, name) for name in methods}

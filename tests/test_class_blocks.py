@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from fiancee_jax.config import BranchesPhase, Exit, Guides, PredictorPhase
+from fiancee_jax.data import Batch
 from fiancee_jax.exits import MultiExit
-from fiancee_jax.models import class_blocks, patterns
+from fiancee_jax.models import class_blocks, lpips, patterns
 from fiancee_jax.models.class_blocks import ClassBlock, ClassNorm, Neighbourhood
 from fiancee_jax.models.layers import initialise
 from fiancee_jax.models.oasis import Oasis
@@ -231,3 +232,24 @@ def test_other_blocks_inherit_nothing():
     model = a_model(Exit(2, 0.5), family=dataclasses.replace(FAMILY, light_block="spade"))
     fresh = branches.init_state(model, BranchesPhase(), np.random.default_rng(3))["branches"]
     jax.tree.map(np.testing.assert_array_equal, started(model)["branches"], fresh)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_branches_may_be_trained_with_the_statistics_they_inherited(running):
+    model, phase = (
+        a_model(Exit(2, 1.0)),
+        BranchesPhase(lpips_net="alex", running_statistics=running),
+    )
+    backbone = started(model)["backbone"]
+    state = branches.init_state(model, phase, np.random.default_rng(3), backbone)
+    before = jax.device_get(state["branches"]["tap2_w100"])
+    labels = RNG.integers(0, 3, (4, 32, 32)).astype(np.int32)
+    batch = Batch({"labels": jnp.asarray(labels)}, None)
+    arguments = (batch, jax.random.key(0), lpips.load("alex"))
+    frozen = {"backbone": jax.tree.map(jnp.asarray, backbone), "bank": {}}
+    new, _ = branches.make_step(model, phase)(jax.tree.map(jnp.asarray, state), frozen, *arguments)
+    after = jax.device_get(new["branches"]["tap2_w100"])
+    same = jax.tree.map(np.array_equal, before["batch_stats"], after["batch_stats"])
+    assert all(jax.tree.leaves(same)) == running
+    kernel = lambda x: x["params"]["stages_0"]["block"]["conv_0"]["kernel"]  # noqa: E731
+    assert not np.array_equal(kernel(before), kernel(after))

@@ -211,6 +211,10 @@ def test_tiny_can_work():
             with_phase("branches", compose=0.5, adversarial=0.1),
             "branches.compose is 0.5.*no photo.*set branches.adversarial to 0",
         ),
+        (
+            with_phase("branches", running_statistics=True, inherit=False),
+            "running_statistics is true, but with branches.inherit false",
+        ),
         (changed(exits=(Exit(1, 0.0),)), "width 0.0"),
         (changed(exits=(Exit(1, float("nan")),)), r"exits.0.width is nan; it must be a number"),
         (with_phase("branches", lr=float("inf")), r"branches.lr is inf; it must be a number"),

@@ -47,7 +47,7 @@ def test_any_shape_and_band_by_hand(shape, channels, band):
     x, dy = normal(*shape, channels[0]), normal(*shape, channels[1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel_gradient, "BAND", band)
-        found = kernel_gradient._by_bands(jnp.asarray(x), jnp.asarray(dy))
+        found = kernel_gradient.summed_by_bands(jnp.asarray(x), jnp.asarray(dy))
     np.testing.assert_allclose(found, by_hand(x, dy), rtol=1e-4, atol=1e-4)
 
 

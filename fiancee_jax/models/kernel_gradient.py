@@ -43,38 +43,43 @@ def suits(x: Float[Array, "b h w c"], kernel: Float[Array, "k l c d"]) -> bool:
     return _active.get() and large and kernel.shape[:2] == (3, 3) and x.dtype == jnp.float32
 
 
+def plain(x: Float[Array, "b h w c"], kernel: Float[Array, "k l c d"]) -> Float[Array, "b h w d"]:
+    """A 'SAME' convolution with step 1."""
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)
+
+
 @jax.custom_vjp
 def convolve(
     x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"]
 ) -> Float[Array, "b h w d"]:
-    """A 'SAME' 3x3 convolution."""
-    return _convolve(x, kernel)
-
-
-def _convolve(x: Array, kernel: Array) -> Array:
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)
+    """The same of a 3x3 kernel, with the gradient by bands."""
+    return plain(x, kernel)
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(x, kernel), (x, kernel)
+    return plain(x, kernel), (x, kernel)
 
 
 def _backward(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = kept
-    (dx,) = jax.linear_transpose(lambda x: _convolve(x, kernel), x)(dy)
-    dk = jax.lax.platform_dependent(x, dy, cpu=_by_bands, default=_by_xla)
+    (dx,) = jax.linear_transpose(lambda x: plain(x, kernel), x)(dy)
+    dk = jax.lax.platform_dependent(x, dy, cpu=summed_by_bands, default=by_xla)
     return dx, dk
 
 
 convolve.defvjp(_forward, _backward)
 
 
-def _by_xla(x: Array, dy: Array) -> Array:
+def by_xla(x: Float[Array, "b h w c"], dy: Float[Array, "b h w d"]) -> Float[Array, "3 3 c d"]:
+    """The gradient in the kernel as XLA derives it, from input and cotangent."""
     like = jax.ShapeDtypeStruct((3, 3, x.shape[-1], dy.shape[-1]), x.dtype)
-    return jax.linear_transpose(lambda k: _convolve(x, k), like)(dy)[0]
+    return jax.linear_transpose(lambda k: plain(x, k), like)(dy)[0]
 
 
-def _by_bands(x: Array, dy: Array) -> Array:
+def summed_by_bands(
+    x: Float[Array, "b h w c"], dy: Float[Array, "b h w d"]
+) -> Float[Array, "3 3 c d"]:
+    """The same, band by band."""
     batch, height, width, channels = x.shape
     rows = _rows(height, BAND // (9 * batch * width * channels))
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
