@@ -68,7 +68,8 @@ def test_both_gradients_are_those_without_it():
     banded = jax.jit(by_bands()(gradients))(X, KERNEL, SEEN)
     for one, other in zip(plain, banded, strict=True):
         scale = float(jnp.abs(one).max())
-        np.testing.assert_allclose(np.asarray(one) / scale, np.asarray(other) / scale, atol=2e-6)
+        # float32 sums of 198 and of 12,288 terms in two orders: a few 1e-6 of the largest
+        np.testing.assert_allclose(np.asarray(one) / scale, np.asarray(other) / scale, atol=2e-5)
 
 
 def test_it_is_used_where_it_suits():
