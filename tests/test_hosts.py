@@ -187,8 +187,8 @@ def test_two_hosts_train_as_one_and_each_continues_the_others_run(tmp_path):
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert len(one) > 8
     assert_near(one, two)
-    for first, second in ((1, 2), (2, 1)):
-        folder, workdir = tmp_path / f"cut{first}", tmp_path / f"run{first}"
+    for first, second in ((1, 2), (2, 1), (2, 4)):
+        folder, workdir = tmp_path / f"cut{first}{second}", tmp_path / f"run{first}{second}"
         folder.mkdir()
         cut = dataclasses.replace(config.backbone, steps=2)
         write_config(dataclasses.replace(config, backbone=cut), folder)
