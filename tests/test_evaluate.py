@@ -12,6 +12,7 @@ from tiny import tiny_renderer, tiny_workdir
 
 from fiancee_jax import inference
 from fiancee_jax.__main__ import main
+from fiancee_jax.data import Landscapes
 from fiancee_jax.errors import UserError
 from fiancee_jax.evaluation import document, segmentation, subjects
 from fiancee_jax.evaluation.options import Options
@@ -25,19 +26,23 @@ SHORT = segmentation.Training(steps=2, batch_size=2)
 def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     folder.mkdir()
-    tiny_workdir(folder, tiny_renderer())
+    data = Landscapes(train=5, predictor=4, calibration=3, report=7)
+    tiny_workdir(folder, tiny_renderer(data=data))
     students = folder / "baselines" / "students"
     students.mkdir(parents=True)
-    tiny_workdir(students, tiny_renderer(exits=((0, 0.5),)))
+    tiny_workdir(students, tiny_renderer(exits=((0, 0.5),), data=data))
     return folder
 
 
 @pytest.fixture(scope="module")
 def found(workdir, tmp_path_factory):
+    """Six maps of the split, photos of all splits, the backbone twice."""
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segmentation.load_or_train, "__defaults__", (SHORT,))
-        main(["evaluate", "--model", str(workdir), "--out", str(out), "--limit", "6"])
+        patch.setattr("fiancee_jax.evaluation.spread.RESAMPLES", 3)
+        words = ["evaluate", "--model", str(workdir), "--out", str(out), "--limit", "6"]
+        main([*words, "--real", "all", "--spread"])
     return out
 
 
@@ -52,11 +57,23 @@ def test_numbers_page_and_records_are_written(found):
     assert len(result["max_lpips"]) == 3
     assert (found / "index.html").stat().st_size < 1_000_000
     assert (found / "records.npz").is_file()
-    words = f"evaluate --model {result['model']} --out {found} --limit 6"
+    words = f"evaluate --model {result['model']} --out {found} --limit 6 --real all --spread"
     assert result["command"].endswith(words)
     assert result["data"]["kind"] == "Landscapes"
     undocumented = set(result) - set(re.findall(r"\w+", document.__doc__ or ""))
     assert not undocumented
+
+
+def test_scores_by_all_photos_and_how_far_they_move_by_z(found):
+    result = read(found)
+    spread = result["spread"]
+    assert set(spread) == {"fd_efflite0", "miou", "resamples"}
+    backbone = next(row for row in result["rows"] if row["policy"] == "backbone")
+    assert backbone["samples"] == [6, 19]
+    assert spread["fd_efflite0"]["first"] == pytest.approx(backbone["fd_efflite0"])
+    assert spread["miou"]["first"] == pytest.approx(backbone["miou"])
+    assert spread["fd_efflite0"]["second"] != backbone["fd_efflite0"]
+    assert "at other z" in (found / "index.html").read_text()
 
 
 def test_every_cell_has_a_value_or_a_reason(found):
@@ -95,7 +112,7 @@ def test_a_second_run_renders_nothing_again(found, workdir, monkeypatch, capsys)
     monkeypatch.setattr(segmentation.load_or_train, "__defaults__", (SHORT,))
     monkeypatch.setattr(subjects.time_routed, "__defaults__", (0.0,))
     monkeypatch.setattr(subjects.records, "measure", lambda *_, **__: pytest.fail("rendered"))
-    options = Options(str(workdir), found, limit=6, max_lpips=(0.05,))
+    options = Options(str(workdir), found, limit=6, max_lpips=(0.05,), real="all", spread=True)
     result = evaluate(options)
     assert (found / "records.npz").stat().st_mtime_ns == before
     assert result["max_lpips"] == [0.05]
