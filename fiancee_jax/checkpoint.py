@@ -48,15 +48,18 @@ class Store:
 
     Args:
         workdir: where ``checkpoints/`` is or will be.
-        keep: steps of each phase that stay.
+        keep: the last so many steps of each phase stay.
+        keep_every: multiples of it stay too; 0: none do.
         trains: whether ``train`` will be read; if not, it is not checked either: it is most of a
             checkpoint, and rendering needs none of it.
     """
 
-    def __init__(self, workdir: str | pathlib.Path, keep: int = 2, trains: bool = True) -> None:
+    def __init__(
+        self, workdir: str | pathlib.Path, keep: int = 2, trains: bool = True, keep_every: int = 0
+    ) -> None:
         # A relative path would fail later, in Orbax's background thread.
         self.root = pathlib.Path(workdir).resolve() / "checkpoints"
-        self.keep = keep
+        self.keep, self.keep_every = keep, keep_every
         self.unread = "" if trains else "train"
         self._managers: dict[str, ocp.CheckpointManager] = {}
         self._unsealed: dict[str, int] = {}  # phase -> the step that is on its way to the disk
@@ -71,7 +74,9 @@ class Store:
                     "train": ocp.StandardCheckpointHandler(),
                     "extra": ocp.JsonCheckpointHandler(),
                 },
-                options=ocp.CheckpointManagerOptions(max_to_keep=self.keep),
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=self.keep, keep_period=self.keep_every or None
+                ),
             )
         return self._managers[phase]
 

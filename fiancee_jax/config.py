@@ -227,7 +227,9 @@ class Logging:
     """How often training speaks, draws and saves, in steps.
 
     Attributes:
-        keep: the last so many checkpoints of each phase.
+        keep: the last so many checkpoints of each phase stay.
+        keep_every: so do those of its multiples for good, to be compared later (the losses of a GAN
+            do not say which is best); 0 keeps none. Also a multiple of `checkpoint_every`.
         roll_backs: how often a phase may go back to its last checkpoint when a value is not finite,
             and go on with the data and the random numbers that come after it; 0 stops.
     """
@@ -236,6 +238,7 @@ class Logging:
     preview_every: int = 500
     checkpoint_every: int = 500
     keep: int = 2
+    keep_every: int = 0
     roll_backs: int = 0
 
 

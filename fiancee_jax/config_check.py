@@ -92,6 +92,12 @@ def _check_numbers(config: Config) -> None:
         raise UserError(f"shard_above is {config.shard_above}; it must be 0 or more.")
     if config.logging.roll_backs < 0:
         raise UserError(f"logging.roll_backs is {config.logging.roll_backs}; it must be 0 or more.")
+    saved, kept = config.logging.checkpoint_every, config.logging.keep_every
+    if kept < 0 or kept % saved:
+        raise UserError(
+            f"logging.keep_every is {kept}; it must be 0 or a multiple of "
+            f"logging.checkpoint_every, {saved}: others are never saved."
+        )
     size, parts = config.backbone.batch_size, config.backbone.accumulate
     if size % parts:
         raise UserError(

@@ -99,6 +99,15 @@ def test_only_the_last_two_are_kept(store):
     assert store.extra("backbone") == {"at": 4}
 
 
+def test_multiples_stay_beside_the_last(tmp_path):
+    store = Store(tmp_path, keep=1, keep_every=4)
+    for step in range(2, 12, 2):
+        save(store, step=step)
+    store.close()
+    steps = {p.name for p in (store.root / "backbone").iterdir()}
+    assert steps == {"4", "8", "10"}
+
+
 def test_saving_a_step_again_replaces_it(store):
     save(store, model={"x": jnp.float32(1)}, finished=False)
     save(store, model={"x": jnp.float32(2)}, finished=True)

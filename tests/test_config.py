@@ -233,6 +233,8 @@ def test_tiny_can_work():
             "batch_size is 10.*accumulate = 4 equal micro-batches. Take a batch size of 12, or",
         ),
         (with_phase("logging", every=0), "logging.every is 0"),
+        (with_phase("logging", keep_every=-500), "keep_every is -500; it must be 0 or a multiple"),
+        (with_phase("logging", keep_every=750), "keep_every is 750.*checkpoint_every, 500: others"),
         (with_phase("predictor", holdout=0.0), "holdout 0; at least one input must be held out"),
         (with_phase("predictor", inputs=1), "predictor.inputs is 1"),
         (changed(guides=Guides(form="patch", patch_stage=2)), "patch_stage is 2.*from 1 to 1"),

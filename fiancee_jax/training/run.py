@@ -64,7 +64,9 @@ def train(
     workdir = pathlib.Path(workdir).resolve()
     checks.is_no_box(workdir)
     old = read_config(workdir) if (workdir / "config.json").is_file() else None
-    store = checkpoint.Store(workdir, keep=config.logging.keep)
+    store = checkpoint.Store(
+        workdir, keep=config.logging.keep, keep_every=config.logging.keep_every
+    )
     chosen = [phase for phase in PHASES if phase in phases]
     due = chosen if rerun else _due(store, config, chosen)
     if old is not None:
