@@ -100,10 +100,15 @@ def run(command: Sequence[str], log: pathlib.Path, after: float | None = None) -
     return True
 
 
-def disturbed(command: Sequence[str], log: pathlib.Path, moments: Iterator[float]) -> list[str]:
-    """Runs a program until it is done, killed at `moments`; what it was about each time."""
-    about = []
-    while not run(command, log, next(moments, None)):
+def disturbed(
+    command: Sequence[str], log: pathlib.Path, moments: Iterator[float], kills: int
+) -> list[str]:
+    """Runs a program until it is done, killed at `moments`; what it was about each time.
+
+    After so many kills it is left alone; a moment after its end kills nothing.
+    """
+    about: list[str] = []
+    while not run(command, log, next(moments) if len(about) < kills else None):
         about.append(_phase(log))
         print(f"killed {len(about)} times, now in {about[-1]}", flush=True)
     return about
@@ -172,10 +177,11 @@ def _unlike_arrays(one: pathlib.Path, other: pathlib.Path) -> list[str]:
 
 
 # --- both tasks ---------------------------------------------------------------------------------
-def moments(options: Options, kills: int, salt: int) -> Iterator[float]:
-    """Seconds until each kill."""
+def moments(options: Options, salt: int) -> Iterator[float]:
+    """Seconds until each kill, without end."""
     rng = random.Random(f"{options.seed} {salt}")
-    return (rng.uniform(0.0, options.longest) for _ in range(kills))
+    while True:
+        yield rng.uniform(0.0, options.longest)
 
 
 def train_command(**changes: Any) -> list[str]:
@@ -189,11 +195,12 @@ def training(options: Options) -> dict[str, Any]:
     """Kills training; the counts of what it was about, and differences."""
     whole, log, command = options.out / "whole", options.out / LOG, train_command()
     run([*command, "--workdir", str(whole)], log)
-    about, found, times, turn = [], [], moments(options, options.kills, 0), 0
+    about, found, times, turn = [], [], moments(options, 0), 0
     while len(about) < options.kills:
         turn += 1
         workdir = options.out / f"killed_{turn}"
-        about += disturbed([*command, "--workdir", str(workdir)], log, times)
+        left = options.kills - len(about)
+        about += disturbed([*command, "--workdir", str(workdir)], log, times, left)
         found += [f"{workdir.name}: {difference}" for difference in differences(whole, workdir)]
         print(f"run {turn}: {len(found)} differences so far", flush=True)
     return {"kills": len(about), "runs": turn, "about": Counter(about), "differences": found}
@@ -210,11 +217,11 @@ def rendering(options: Options) -> dict[str, Any]:
     whole = options.out / "rendered"
     run([*command, str(whole)], log)
     kills, runs, found = 0, 0, []
-    times = moments(options, options.render_kills, 1)
+    times = moments(options, 1)
     while kills < options.render_kills:
         runs += 1
         out = options.out / f"rendered_{runs}"
-        kills += len(disturbed([*command, str(out)], log, times))
+        kills += len(disturbed([*command, str(out)], log, times, options.render_kills - kills))
         found += [f"{out.name}: {difference}" for difference in differences(whole, out)]
         print(f"run {runs}: {len(found)} differences so far", flush=True)
     return {"kills": kills, "runs": runs, "maps": options.maps, "differences": found}
