@@ -21,23 +21,38 @@ INCOMPLETE, USER_ERROR, INTERRUPTED = 1, 2, 130  # exit statuses
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a command; a `UserError` becomes its message alone and exit status 2."""
+    """Runs a command; a `UserError` becomes its message alone and exit status 2.
+
+    So does what fails over several hosts when one of them is gone, with status 1.
+    """
     keep_compiled()
     try:
         main()
     except UserError as error:
-        console = Console(stderr=True)
-        if console.is_terminal:
-            console.print(Text("error: ", "bold red") + Text(str(error)), soft_wrap=True)
-        else:
-            print(f"error: {error}", file=sys.stderr)
+        _say_error(str(error))
         sys.exit(USER_ERROR)
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        _say_error(
+            f"a computation over {jax.process_count()} hosts failed: {str(error).splitlines()[0]} "
+            "If another host has ended, its own words say why. Run the same command again on all."
+        )
+        sys.exit(INCOMPLETE)
     except Interrupted as error:
         print(error, file=sys.stderr)
         sys.exit(128 + error.number)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _say_error(text: str) -> None:
+    console = Console(stderr=True)
+    if console.is_terminal:
+        console.print(Text("error: ", "bold red") + Text(text), soft_wrap=True)
+    else:
+        print(f"error: {text}", file=sys.stderr)
 
 
 def keep_compiled() -> None:

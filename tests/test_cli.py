@@ -3,6 +3,7 @@
 import re
 import signal
 
+import jax
 import pytest
 
 from fiancee_jax import cli
@@ -53,6 +54,24 @@ def test_a_signal_is_one_line_and_the_status_that_shells_use(capsys):
         cli.run(main)
     assert stop.value.code == 128 + 15
     assert capsys.readouterr().err == "stopped by SIGTERM after step 3\n"
+
+
+@pytest.mark.parametrize("hosts", [1, 3])
+def test_what_fails_with_another_host_is_one_line(capsys, monkeypatch, hosts):
+    def main():
+        raise jax.errors.JaxRuntimeError("INTERNAL: Gloo all-reduce failed\nand so on")
+
+    monkeypatch.setattr(jax, "process_count", lambda: hosts)
+    if hosts == 1:  # a bug like any other
+        with pytest.raises(jax.errors.JaxRuntimeError):
+            cli.run(main)
+        return
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main)
+    assert stop.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: a computation over 3 hosts failed: INTERNAL: Gloo all-reduce")
+    assert said.count("\n") == 1
 
 
 def test_run_hides_no_bug():
