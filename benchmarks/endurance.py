@@ -19,8 +19,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import jax
 import tyro
@@ -32,6 +32,8 @@ from fiancee_jax.config import PHASES
 from fiancee_jax.data import Landscapes
 from fiancee_jax.digests import NAME as DIGESTS
 from fiancee_jax.errors import UserError
+
+T = TypeVar("T")
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SIZE = (32, 32)
@@ -101,16 +103,20 @@ def run(command: Sequence[str], log: pathlib.Path, after: float | None = None) -
 
 
 def disturbed(
-    command: Sequence[str], log: pathlib.Path, moments: Iterator[float], kills: int
-) -> list[str]:
-    """Runs a program until it is done, killed at `moments`; what it was about each time.
+    command: Sequence[str],
+    log: pathlib.Path,
+    moments: Iterator[float],
+    kills: int,
+    said: Callable[[], T],
+) -> list[T]:
+    """Runs a program until it is done, killed at `moments`; what was `said` about each kill.
 
     After so many kills it is left alone; a moment after its end kills nothing.
     """
-    about: list[str] = []
+    about: list[T] = []
     while not run(command, log, next(moments) if len(about) < kills else None):
-        about.append(_phase(log))
-        print(f"killed {len(about)} times, now in {about[-1]}", flush=True)
+        about.append(said())
+        print(f"killed {len(about)} times, at {about[-1]}", flush=True)
     return about
 
 
@@ -200,14 +206,15 @@ def training(options: Options) -> dict[str, Any]:
         turn += 1
         workdir = options.out / f"killed_{turn}"
         left = options.kills - len(about)
-        about += disturbed([*command, "--workdir", str(workdir)], log, times, left)
+        words = [*command, "--workdir", str(workdir)]
+        about += disturbed(words, log, times, left, lambda: _phase(log))
         found += [f"{workdir.name}: {difference}" for difference in differences(whole, workdir)]
         print(f"run {turn}: {len(found)} differences so far", flush=True)
     return {"kills": len(about), "runs": turn, "about": Counter(about), "differences": found}
 
 
 def rendering(options: Options) -> dict[str, Any]:
-    """Kills rendering, by the model that was just trained."""
+    """Kills rendering by the model that was just trained; how many pictures there were then."""
     labels, log = options.out / "labels", options.out / LOG
     labels.mkdir()
     scenes = Landscapes(report=options.maps).open("report", SIZE)
@@ -216,15 +223,16 @@ def rendering(options: Options) -> dict[str, Any]:
     command = ["infer.py", "--model", str(options.out / "whole"), "--labels", str(labels), "--out"]
     whole = options.out / "rendered"
     run([*command, str(whole)], log)
-    kills, runs, found = 0, 0, []
-    times = moments(options, 1)
-    while kills < options.render_kills:
+    about, runs, found, times = [], 0, [], moments(options, 1)
+    while len(about) < options.render_kills:
         runs += 1
-        out = options.out / f"rendered_{runs}"
-        kills += len(disturbed([*command, str(out)], log, times, options.render_kills - kills))
+        out, left = options.out / f"rendered_{runs}", options.render_kills - len(about)
+        words = [*command, str(out)]
+        about += disturbed(words, log, times, left, lambda out=out: len(list(out.glob("*.png"))))
         found += [f"{out.name}: {difference}" for difference in differences(whole, out)]
         print(f"run {runs}: {len(found)} differences so far", flush=True)
-    return {"kills": kills, "runs": runs, "maps": options.maps, "differences": found}
+    counts = {"kills": len(about), "runs": runs, "maps": options.maps}
+    return {**counts, "pictures": about, "differences": found}
 
 
 def main(options: Options) -> None:
