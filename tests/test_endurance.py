@@ -69,9 +69,20 @@ def test_differences(two_runs, change, found):
     assert all(said.startswith(start) for said, start in zip(told, found, strict=True))
 
 
+SHORT = {
+    "backbone.steps": 40,
+    "branches.steps": 24,
+    "branches.measure": 8,
+    "predictor.inputs": 32,
+    "predictor.steps": 40,
+    "calibration.inputs": 16,
+}
+
+
 @pytest.mark.slow
-def test_nothing_differs_after_kills(tmp_path):
-    options = Options(tmp_path, kills=3, render_kills=2, longest=12.0, maps=600)
+def test_nothing_differs_after_kills(tmp_path, monkeypatch):
+    monkeypatch.setattr(endurance, "SMALL", {**endurance.SMALL, **SHORT})
+    options = Options(tmp_path, kills=3, render_kills=2, longest=15.0, maps=300)
     endurance.main(options)
     found = json.loads((tmp_path / "endurance.json").read_text())
     assert found["training"]["kills"] >= 3
