@@ -1,6 +1,6 @@
 """Wall-clock saving against GMACs saving of early exits, over mixes of exits.
 
-    python -m benchmarks.savings --evaluation docs/results/camvid/evaluation.json
+    python -m benchmarks.savings --evaluation docs/results/camvid-small/evaluation.json
 
 Times every exit alone, dense and label-sparse, and takes the mixes that a router chose in an
 evaluation: each exit's share of the inputs at three thresholds. Both savings are against the full
