@@ -23,6 +23,7 @@ import tyro
 
 from benchmarks import in_turn
 from fiancee_jax import cli, lossless
+from fiancee_jax.data.folders import at_root
 from fiancee_jax.errors import UserError
 from fiancee_jax.inference import Rendered, Renderer, load
 from fiancee_jax.models.staged import Inputs
@@ -59,9 +60,8 @@ def inputs_of(renderer: Renderer, options: Options) -> list[Inputs]:
     Raises:
         UserError: the split has too few label maps.
     """
-    family, data = renderer.model.family, renderer.config.data
-    if options.data is not None:
-        data = dataclasses.replace(data, root=str(options.data))
+    data = at_root(renderer.config.data, options.data)
+    family = renderer.model.family.with_classes(data.classes())
     source = data.open("report", family.size)
     if len(source) < options.batch:
         raise UserError(f"{len(source)} label maps for a batch of {options.batch}; give fewer.")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fiancee_jax.data import Folder, epoch
-from fiancee_jax.data.folders import parse_split, read_classes
+from fiancee_jax.data import Folder, Landscapes, epoch
+from fiancee_jax.data.folders import at_root, parse_split, read_classes
 from fiancee_jax.errors import UserError
 
 SIZE = (8, 8)
@@ -85,6 +85,13 @@ def test_bad_split_expressions(expression):
     with pytest.raises(UserError, match=r"expected NAME or NAME\[a%:b%\].*train\[:60%\]") as caught:
         parse_split(expression)
     assert repr(expression) in str(caught.value)
+
+
+def test_another_root(tmp_path):
+    known = Folder(root="here", report="val[0:9]")
+    assert at_root(known, None) is known
+    assert at_root(known, tmp_path) == Folder(root=str(tmp_path), report="val[0:9]")
+    assert at_root(Landscapes(), tmp_path) == Folder(root=str(tmp_path))
 
 
 def test_an_unknown_split(root):

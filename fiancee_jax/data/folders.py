@@ -99,6 +99,13 @@ class FolderSource:
         }
 
 
+def at_root(data: Any, root: pathlib.Path | None) -> Any:
+    """A data set with its folder elsewhere (None: as it is); of another kind: a `Folder` there."""
+    if root is None:
+        return data
+    return dataclasses.replace(data if isinstance(data, Folder) else Folder(""), root=str(root))
+
+
 def read_classes(path: pathlib.Path) -> tuple[str, ...]:
     """Reads a list of class names.
 

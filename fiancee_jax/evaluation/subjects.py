@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fiancee_jax.data import Folder
+from fiancee_jax.data.folders import at_root
 from fiancee_jax.data.splits import SPLITS
 from fiancee_jax.errors import UserError
 from fiancee_jax.evaluation import companions, keeping, records, ridge, segmentation, settings
@@ -51,10 +52,7 @@ def open_study(renderer: Renderer, workdir: pathlib.Path, options: Options) -> S
     Raises:
         UserError: no such data or split, other classes than the model's, or too few inputs.
     """
-    data, split = renderer.config.data, options.split
-    if options.data is not None:
-        like = data if isinstance(data, Folder) else Folder("")
-        data = dataclasses.replace(like, root=str(options.data))
+    data, split = at_root(renderer.config.data, options.data), options.split
     if split not in SPLITS:
         if not isinstance(data, Folder):
             raise UserError(f"split is {split!r}; this data set has {', '.join(SPLITS)}.")
