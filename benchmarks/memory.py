@@ -50,6 +50,7 @@ class Options:
 
 
 DISTINCT = 256
+SAID_EVERY = 1000  # pictures
 
 
 def draw(folder: pathlib.Path, maps: int, size: tuple[int, int]) -> None:
@@ -83,12 +84,15 @@ def watch(command: list[str], out: pathlib.Path, every: float) -> list[tuple[int
     """
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-        readings = []
+        readings, said = [], 0
         while process.poll() is None:
             found = mebibytes(process.pid)
             if found is not None:
                 count = sum(1 for _ in out.glob("*.png")) if out.is_dir() else 0
                 readings.append((count, found["VmRSS"], found["VmHWM"]))
+                if count >= said + SAID_EVERY:
+                    said = count
+                    print(f"{count:,} pictures, {found['VmRSS']:.0f} MiB", flush=True)
             time.sleep(every)
         log.seek(0)
         if process.returncode:
