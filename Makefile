@@ -1,4 +1,5 @@
-# make demo    sets everything up, trains the quickstart model, renders; prints where the pictures are
+# make demo    sets everything up, renders with the model in the box; prints where the pictures are
+# make train-demo    trains the quickstart model on two cores first, and renders with that
 # make test    the test suite; make test-all adds the long forms and compiles as users do
 # make lint    ruff and pyright; make format; make bench
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)) python3)
@@ -9,10 +10,13 @@ STAMP := $(VENV)/.installed
 WORKERS ?= logical
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo train-demo test test-all lint format bench clean
 
 demo: $(STAMP)
-	$(BIN)/python -m fiancee_jax demo --workdir runs/demo --out out/demo
+	$(BIN)/python -m fiancee_jax demo --out out/demo
+
+train-demo: $(STAMP)
+	$(BIN)/python -m fiancee_jax train-demo --workdir runs/demo --out out/train-demo
 
 test: $(VENV)/.installed-test
 	$(PYTEST)

@@ -222,18 +222,30 @@ def unpack(model: tyro.conf.Positional[str], /, workdir: pathlib.Path) -> None:
     print(f"wrote {written}: config.json, checkpoints/")
 
 
-def demo(
-    workdir: pathlib.Path = pathlib.Path("runs/demo"), out: pathlib.Path = pathlib.Path("out/demo")
+def demo(out: pathlib.Path = pathlib.Path("out/demo")) -> None:
+    """Renders drawn street layouts at three thresholds with the model in the box.
+
+    Args:
+        out: folder for the pictures.
+    """
+    from fiancee_jax.demo import demo
+
+    demo(out)
+
+
+def train_demo(
+    workdir: pathlib.Path = pathlib.Path("runs/demo"),
+    out: pathlib.Path = pathlib.Path("out/train-demo"),
 ) -> None:
-    """Trains the quickstart model and renders unseen label maps at three thresholds.
+    """Trains the quickstart model and renders unseen landscapes at three thresholds.
 
     Args:
         workdir: where it is trained; a finished run there is used as it is.
         out: folder for the pictures.
     """
-    from fiancee_jax.demo import demo
+    from fiancee_jax.demo import train_demo
 
-    demo(workdir, out)
+    train_demo(workdir, out)
 
 
 def reenact(
@@ -270,6 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "export": export,
         "prepare": prepare,
         "reenact": reenact,
+        "train-demo": train_demo,
         "unpack": unpack,
     }
     tyro.extras.subcommand_cli_from_dict(verbs, prog="python -m fiancee_jax", args=arguments)

@@ -1,36 +1,61 @@
-"""The demo: train `quickstart`, draw label maps it has never seen, render them at three depths."""
+"""The demos: street layouts by the model in the box, or a model trained here on landscapes."""
 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterable
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from fiancee_jax import inference
 from fiancee_jax.compare import compare
-from fiancee_jax.data import Landscapes
+from fiancee_jax.data import Landscapes, streets
 from fiancee_jax.errors import UserError
 from fiancee_jax.training.run import train
 
-MAX_LPIPS = (0.04, 0.055, 0.075)
-MAPS = 48
+Maps = Iterable[UInt8[np.ndarray, "h w"]]
+
+BOX, STREETS = "camvid", 24
+MAX_LPIPS = (0.05, 0.075, 0.1)
+LANDSCAPES, LANDSCAPES_MAX_LPIPS = 48, (0.04, 0.055, 0.075)
+SEED = 2023  # no training draws from it
 
 
-def demo(workdir: pathlib.Path, out: pathlib.Path) -> None:
-    """Trains into `workdir` what is not trained yet; all there is to look at goes to `out`."""
-    labels = out / "label_maps"
-    draw_label_maps(labels, MAPS)  # first, so that a folder that cannot be written is said at once
+def demo(out: pathlib.Path) -> None:
+    """Renders drawn street layouts with the model in the box; all there is to look at is in `out`.
+
+    Raises:
+        UserError: the box is absent or damaged, or `out` cannot be written.
+    """
+    renderer = inference.load(BOX)
+    size = renderer.model.family.size
+    rng = np.random.default_rng(SEED)
+    save_maps(out / "label_maps", (streets.draw_street(rng, size) for _ in range(STREETS)))
+    compare(renderer, BOX, out / "label_maps", out, MAX_LPIPS)
+
+
+def train_demo(workdir: pathlib.Path, out: pathlib.Path) -> None:
+    """Trains `quickstart` into `workdir` unless it is, and renders unseen landscapes into `out`.
+
+    Raises:
+        UserError: `out` or `workdir` cannot be written.
+    """
+    source = Landscapes(report=LANDSCAPES, seed=SEED).open("report", (64, 64))
+    maps = (source[i]["labels"] for i in range(LANDSCAPES))
+    save_maps(out / "label_maps", maps)  # first: a folder that cannot be written is said at once
     train("quickstart", workdir)
-    compare(inference.load(workdir), str(workdir), labels, out, MAX_LPIPS)
+    renderer = inference.load(workdir)
+    compare(renderer, str(workdir), out / "label_maps", out, LANDSCAPES_MAX_LPIPS)
 
 
-def draw_label_maps(folder: pathlib.Path, count: int) -> None:
-    """Unseen procedural label maps of 64x64, from another seed than any training."""
-    source = Landscapes(report=count, seed=2023).open("report", (64, 64))
+def save_maps(folder: pathlib.Path, maps: Maps) -> None:
+    """Label maps as 8-bit PNG, scene_000.png and so on."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for i in range(count):
-            Image.fromarray(source[i]["labels"]).save(folder / f"scene_{i:03d}.png")
+        for i, labels in enumerate(maps):
+            Image.fromarray(labels).save(folder / f"scene_{i:03d}.png")
     except OSError as error:
         raise UserError(
             f"cannot write into the output folder {folder}: {error.strerror or error}. Give --out "

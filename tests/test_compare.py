@@ -1,4 +1,4 @@
-"""The verbs compare and demo: thresholds beside the backbone, and mistakes said at once."""
+"""The verbs compare, demo and train-demo: thresholds beside the backbone; mistakes said at once."""
 
 import json
 
@@ -49,22 +49,45 @@ def test_impossible_thresholds_are_refused_first(labels, tmp_path, thresholds, m
     assert not (tmp_path / "out").exists()
 
 
-def test_demo_draws_unseen_maps_then_trains_and_compares(tmp_path, monkeypatch):
+def _called(monkeypatch, *names):
     calls = []
-    monkeypatch.setattr(demo, "train", lambda *a: calls.append(("train", *a)))
+    for name in names:
+        monkeypatch.setattr(demo, name, lambda *a, name=name: calls.append((name, *a)))
+    return calls
+
+
+def _sizes(folder):
+    sizes = []
+    for path in sorted(folder.glob("*.png")):
+        with Image.open(path) as image:
+            sizes.append(image.size)
+    return sizes
+
+
+def test_demo_draws_streets_and_renders_them_with_the_box(tmp_path, monkeypatch):
+    calls, renderer = _called(monkeypatch, "compare"), tiny_renderer()
+    monkeypatch.setattr(demo.inference, "load", lambda name: {"camvid": renderer}[name])
+    demo.demo(tmp_path / "out")
+    maps = tmp_path / "out" / "label_maps"
+    height, width = renderer.model.family.size
+    assert _sizes(maps) == [(width, height)] * demo.STREETS
+    assert calls == [("compare", renderer, "camvid", maps, tmp_path / "out", demo.MAX_LPIPS)]
+
+
+def test_train_demo_draws_unseen_maps_then_trains_and_compares(tmp_path, monkeypatch):
+    calls = _called(monkeypatch, "train", "compare")
     monkeypatch.setattr(demo.inference, "load", lambda workdir: workdir)
-    monkeypatch.setattr(demo, "compare", lambda *a: calls.append(("compare", *a)))
-    demo.demo(tmp_path / "run", tmp_path / "out")
-    maps = sorted((tmp_path / "out" / "label_maps").glob("*.png"))
-    assert len(maps) == demo.MAPS
-    with Image.open(maps[0]) as image:
-        assert image.size == (64, 64)
-    assert calls[0] == ("train", "quickstart", tmp_path / "run")
-    assert calls[1][-2:] == (tmp_path / "out", demo.MAX_LPIPS)
+    run, out = tmp_path / "run", tmp_path / "out"
+    demo.train_demo(run, out)
+    assert _sizes(out / "label_maps") == [(64, 64)] * demo.LANDSCAPES
+    assert calls == [
+        ("train", "quickstart", run),
+        ("compare", run, str(run), out / "label_maps", out, demo.LANDSCAPES_MAX_LPIPS),
+    ]
 
 
-def test_demo_tries_its_output_folder_before_it_trains(tmp_path, monkeypatch):
+def test_train_demo_tries_its_output_folder_before_it_trains(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "train", lambda *_: pytest.fail("trained first"))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write into the output folder .*Give --out"):
-        demo.demo(tmp_path / "run", tmp_path / "file" / "out")
+        demo.train_demo(tmp_path / "run", tmp_path / "file" / "out")
