@@ -54,7 +54,7 @@ def looked_at(renderer: Renderer, source: Any) -> tuple[np.ndarray, np.ndarray]:
     photos, pictures = [], []
     with cli.Progress("pictures", len(source)) as progress:
         for names, batch in records.batches(renderer, source):
-            z = records.latents_of(renderer, names, 0, 0)
+            z = jnp.asarray(records.latents_of(renderer, names, 0, 0))
             rendered = renderer(batch.inputs, z=z, exit="full").images
             for kept, part in ((photos, batch.target), (pictures, rendered)):
                 kept.append(np.asarray(part)[: len(names)])

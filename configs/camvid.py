@@ -55,7 +55,14 @@ config = Config(
         measure=232,
     ),
     predictor=PredictorPhase(
-        inputs=4000, compose=0.5, steps=1500, lr=3e-3, channels=32, hidden=64, squares=True
+        inputs=6000,
+        compose=0.5,
+        of_train=0.5,
+        steps=1500,
+        lr=3e-3,
+        channels=32,
+        hidden=64,
+        squares=True,
     ),
     calibration=CalibrationPhase(block=5),
     logging=Logging(every=50, preview_every=500, checkpoint_every=500),

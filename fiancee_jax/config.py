@@ -181,6 +181,8 @@ class PredictorPhase:
     Attributes:
         inputs: inputs on which every exit's LPIPS-alex to the backbone is measured first.
         compose: share of them that are made of two, as in the phase ``branches``.
+        of_train: share of them that come from the split ``train``, on whose inputs the branches
+            were trained: more of them where the split ``predictor`` is small.
         channels: channels of its convolutions.
         hidden: width of its fully connected layer.
         weight_decay: of AdamW, times the learning rate. Without a real one it soon overfits.
@@ -193,6 +195,7 @@ class PredictorPhase:
 
     inputs: int = 10_000
     compose: float = 0.0
+    of_train: float = 0.0
     steps: int = 4_000
     batch_size: int = 128
     lr: float = 1e-3

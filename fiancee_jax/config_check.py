@@ -106,6 +106,8 @@ def _check_numbers(config: Config) -> None:
             f"accumulate that divides {size}."
         )
     phase = config.predictor
+    if not 0 <= phase.of_train <= 1:
+        raise UserError(f"predictor.of_train is {phase.of_train:g}; it is a share, from 0 to 1.")
     held = phase.inputs - int(phase.inputs * (1 - phase.holdout))
     if not 0 < held < phase.inputs:
         raise UserError(

@@ -207,6 +207,7 @@ def test_tiny_can_work():
         (changed(exits=(Exit(1, 1.0),)), "width 1, which saves nothing.*light_block class"),
         (with_phase("branches", compose=1.5), "branches.compose is 1.5; it is a share"),
         (with_phase("predictor", compose=-0.5), "predictor.compose is -0.5"),
+        (with_phase("predictor", of_train=2.0), "predictor.of_train is 2; it is a share"),
         (
             with_phase("branches", compose=0.5, adversarial=0.1),
             "branches.compose is 0.5.*no photo.*set branches.adversarial to 0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fiancee_jax import losses, rendering
+from fiancee_jax.data import Batch
 from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.hosts import gathered
 from fiancee_jax.models import lpips
@@ -43,10 +45,12 @@ def records(
     count: int,
     batch_size: int,
     compose: float = 0.0,
+    of_train: float = 0.0,
 ) -> dict[str, np.ndarray]:
     """Measures all exits on `count` fresh inputs of the split ``predictor`` (augmented, random z).
 
-    A share `compose` of them is made of two each.
+    A share `compose` of them is made of two each. Of the batches a share `of_train`, spread evenly,
+    is of the split ``train``.
 
     Returns:
         ``lpips`` and ``l1`` [count, exits - 1], and the predictor's views ``grid`` (float16) and
@@ -55,7 +59,7 @@ def records(
     net, columns = work.perceptual("alex"), []
     total = -(-count // batch_size)
     work.log.begin(f"{phase} (measuring exits)", 0, total)
-    for i, batch in enumerate(work.draw("predictor", count, batch_size, phase)):
+    for i, batch in enumerate(_drawn(work, phase, total, batch_size, of_train)):
         key = work.key(phase, i)
         given = partly_composed(work.model, batch.inputs, key, compose)
         inputs = {**given, "z": random_latents(work.model, batch, key)}
@@ -67,3 +71,15 @@ def records(
     work.log.end()
     lpips_, l1, grid, vector = (np.concatenate(x)[:count] for x in zip(*columns, strict=True))
     return {"lpips": lpips_, "l1": l1, "grid": grid.astype(np.float16), "vector": vector}
+
+
+def _drawn(
+    work: Workspace, phase: str, total: int, batch_size: int, of_train: float
+) -> Iterator[Batch]:
+    """So many batches of random inputs, of either split."""
+    other = [int((i + 1) * of_train) > int(i * of_train) for i in range(total)]
+    sources = {
+        taken: work.draw(split, other.count(taken) * batch_size, batch_size, phase)
+        for taken, split in ((False, "predictor"), (True, "train"))
+    }
+    return (next(sources[taken]) for taken in other)

@@ -131,15 +131,17 @@ def kept_exits(work: Workspace) -> tuple[Exit, ...]:
 def _measured(work: Workspace, exits: tuple[Exit, ...], model: MultiExit) -> Any:
     """Views and targets, measured once and kept in ``predictor_targets.npz`` for a resumed run."""
     phase, path = work.config.predictor, work.workdir / "predictor_targets.npz"
-    names = [e.name for e in exits]
-    source = f"{work.store.latest('branches')} {phase.inputs} {phase.compose:g} {names}"
+    drawn = f"{phase.inputs} {phase.compose:g} {phase.of_train:g}"
+    source = f"{work.store.latest('branches')} {drawn} {[e.name for e in exits]}"
     if work.store.latest("predictor") and path.is_file():
         with np.load(path) as kept:
             if str(kept["source"]) == source:
                 return dict(kept)
     variables = work.frozen("backbone", "guides", "branches")
-    batch = work.config.branches.batch_size
-    found = measure.records(work, "predictor", variables, phase.inputs, batch, phase.compose)
+    count = phase.inputs, work.config.branches.batch_size
+    found = measure.records(
+        work, "predictor", variables, *count, compose=phase.compose, of_train=phase.of_train
+    )
     columns = [work.model.exits.index(e) for e in model.exits]
     found["target"] = np.asarray(running_max(jnp.asarray(found["lpips"][:, columns])))
     arrays: dict[str, Any] = {"source": np.array(source), **found}
