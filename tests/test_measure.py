@@ -1,6 +1,7 @@
 """Which splits measured inputs come from."""
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,8 @@ class Drawing:
     [(0.0, "pppppp"), (1.0, "tttttt"), (0.5, "ptptpt"), (0.75, "ptttpt"), (1 / 3, "pptppt")],
 )
 def test_splits_take_turns_by_their_shares(of_train, splits):
-    work = Drawing()
-    found = list(measure._drawn(work, "predictor", 6, 8, of_train))
+    work: Any = Drawing()
+    found: Any = list(measure._drawn(work, "predictor", 6, 8, of_train))
     assert "".join(split[0] for split, _ in found) == splits
     for split, group in itertools.groupby(sorted(found), lambda x: x[0]):
         numbers = [i for _, i in group]
