@@ -3,9 +3,9 @@
     python train.py camvid_192 --data.root CAMVID --workdir runs/camvid_192
 
 CAMVID holds train, predictor, calibration and val, each with images/ and labels/, and classes.json.
-Hardware: one H200. A backbone step takes 0.035 s; 11,682 of them made the backbone of
-docs/results/ablations.md (class blocks). Compiling six light SPADE branches took over 200 s there.
-Branches, predictor and calibration as they stand here have not been trained to their end yet.
+Hardware: one H200, a backbone step in 0.035 s. 11,682 of them made the backbone of
+docs/results/ablations.md (class blocks), whose weights were not kept; compiling six light SPADE
+branches took over 200 s there. Predictor and calibration have not been trained at this size.
 """
 
 from fiancee_jax.config import (

@@ -24,7 +24,8 @@ class Golden(NamedTuple):
 
 GOLDENS = {
     "avatars": Golden(0, 1_461_285, 6_417, 0.80551),
-    "camvid": Golden(12, 6_719_307, 5_634_765, 17.2672),
+    "camvid": Golden(12, 3_081_139, 720_749, 2.12918),
+    "camvid_192": Golden(12, 6_719_307, 5_634_765, 17.2672),
     "camvid_small": Golden(12, 1_786_455, 698_157, 0.65806),
     "dcgan": Golden(0, 320_643, 54_193, 0.032612),
     "materials": Golden(10, 1_681_911, 293_035, 0.36040),
