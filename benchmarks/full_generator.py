@@ -25,8 +25,8 @@ from benchmarks import drawn_generator as drawn
 from benchmarks import floor, in_turn
 from benchmarks.drawn_generator import Generator
 from fiancee_jax import cli, lossless
-from fiancee_jax.config import Precision
 from fiancee_jax.exits import MultiExit, Variables
+from fiancee_jax.phases import Precision
 from fiancee_jax.rendering import render_exit
 
 NOISE_LIMIT = 1.05  # sparse to dense where nothing can be saved

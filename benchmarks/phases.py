@@ -19,7 +19,8 @@ import numpy as np
 import tyro
 
 from fiancee_jax import cli
-from fiancee_jax.config import Config, Precision, load_config
+from fiancee_jax.config import Config, load_config
+from fiancee_jax.phases import Precision
 from fiancee_jax.training.run import train
 
 LINES = 3  # of the log for each phase; the first is left out

@@ -13,10 +13,11 @@ from typing import Annotated, Literal
 import tyro
 
 from fiancee_jax import box, checkpoint, cli, cost_report, inference
-from fiancee_jax.config import PHASES, Precision, load_config
+from fiancee_jax.config import PHASES, load_config
 from fiancee_jax.data import archives
 from fiancee_jax.evaluation.options import Options
 from fiancee_jax.exits import MultiExit
+from fiancee_jax.phases import Precision
 
 
 def cost(

@@ -19,8 +19,9 @@ from fiancee_jax import cli
 from fiancee_jax import cost as costs
 from fiancee_jax.accelerators import Chip, Topology
 from fiancee_jax.collectives import Traffic, traffic
-from fiancee_jax.config import Exit, Precision
+from fiancee_jax.config import Exit
 from fiancee_jax.exits import MultiExit, Variables
+from fiancee_jax.phases import Precision
 from fiancee_jax.report import figures
 from fiancee_jax.routing.dealing import AXIS, on_each
 

@@ -6,8 +6,9 @@ import dataclasses
 import math
 from typing import Any, get_args
 
-from fiancee_jax.config import CalibrationPhase, Config, Guides, Precision
+from fiancee_jax.config import CalibrationPhase, Config, Guides
 from fiancee_jax.errors import UserError
+from fiancee_jax.phases import Precision
 
 
 def check_config(config: Config) -> None:

@@ -21,11 +21,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fiancee_jax import cost, guides
-from fiancee_jax.config import Config, Exit, Guides, Precision, PredictorPhase
+from fiancee_jax.config import Config, Exit, Guides, PredictorPhase
 from fiancee_jax.models import winograd
 from fiancee_jax.models.branches import Backbone, Branch, Guide, Taps
 from fiancee_jax.models.predictor import Predictor, Predictors
 from fiancee_jax.models.staged import Inputs, PyTree, StagedGenerator
+from fiancee_jax.phases import Precision
 
 Variables = dict[str, PyTree]
 
