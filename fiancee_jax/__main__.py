@@ -200,16 +200,18 @@ def baselines(
         print(f"wrote {written}")
 
 
-def export(model: pathlib.Path, out: pathlib.Path) -> None:
+def export(model: pathlib.Path, out: pathlib.Path, discriminator: bool = False) -> None:
     """Writes a trained model as one small folder: config, menu and weights in float16.
 
     Args:
         model: a workdir whose backbone is trained.
         out: the folder, pretrained/NAME say; what it held of this kind is replaced.
+        discriminator: keep it too, so that the backbone can be trained on from the folder.
     """
-    written = box.export(inference.find_model(model), out.expanduser().resolve())
-    size = (written / box.WEIGHTS).stat().st_size / 2**20
-    print(f"wrote {written}: {box.WEIGHTS} ({size:.1f} MiB), {box.NOTE}, config.json")
+    written = box.export(inference.find_model(model), out.expanduser().resolve(), discriminator)
+    names = [box.WEIGHTS, *([box.CRITIC] if discriminator else [])]
+    sizes = (f"{name} ({(written / name).stat().st_size / 2**20:.1f} MiB)" for name in names)
+    print(f"wrote {written}: {', '.join(sizes)}, {box.NOTE}, config.json")
 
 
 def unpack(model: tyro.conf.Positional[str], /, workdir: pathlib.Path) -> None:

@@ -3,6 +3,7 @@
     pretrained/NAME/config.json            the resolved config
                     weights.safetensors    large arrays of backbone, guides and branches in float16
                     box.json               menu of exits, and the SHA-256 of the weights
+                    discriminator.safetensors    if asked for: to train the backbone on
                     README.md              the model card, written by hand
 
 A box is read without Orbax, wherever it lies, and is the same bytes for the same model. `unpack`
@@ -26,15 +27,17 @@ from flax import traverse_util
 from fiancee_jax import checkpoint
 from fiancee_jax.config import PHASES, Config, read_config, write_config
 from fiancee_jax.errors import UserError
+from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.files import writable, write_atomically
 from fiancee_jax.routing import menu as menus
 from fiancee_jax.routing.calibration import Calibration
 from fiancee_jax.trained import VARIABLES, Trained, columns, from_workdir
+from fiancee_jax.training import backbone
 from fiancee_jax.weights import read_safetensors
 
 FORMAT_VERSION = 1
-NOTE, WEIGHTS = "box.json", "weights.safetensors"
-HALVED = ("backbone", "bank", "branches")  # variables whose large arrays are kept in float16
+NOTE, WEIGHTS, CRITIC = "box.json", "weights.safetensors", "discriminator.safetensors"
+HALVED = ("backbone", "bank", "branches", "params")  # whose large arrays are kept in float16
 LARGE = 1024  # elements
 
 
@@ -55,17 +58,8 @@ def read(folder: pathlib.Path) -> Trained:
 
 def _from_box(folder: pathlib.Path) -> Trained:
     config, note = read_config(folder), _note(folder)
-    digest = _digest(folder / WEIGHTS)
-    if digest != note.get("sha256"):
-        raise UserError(
-            f"{folder / WEIGHTS} is not the file that {NOTE} belongs to (its SHA-256 begins with "
-            f"{digest[:12]}, expected {str(note.get('sha256'))[:12]}). Fetch both again."
-        )
-    arrays = read_safetensors(folder / WEIGHTS)
-    halved = [k for k, v in arrays.items() if v.dtype == np.float16]
-    arrays |= {k: arrays[k].astype(np.float32) for k in halved}
     try:
-        tree: Any = traverse_util.unflatten_dict(arrays, sep="/")
+        tree = _tree(folder / WEIGHTS, note.get("sha256"))
         calibration = tree.pop("calibration", None)
         kept = None if calibration is None else Calibration(**calibration)
     except (TypeError, IndexError, KeyError, AttributeError) as error:
@@ -73,6 +67,20 @@ def _from_box(folder: pathlib.Path) -> Trained:
             f"the arrays in {folder / WEIGHTS} are not a model's ({error}). Fetch it again."
         ) from None
     return Trained(config, tree, note["menu"], kept)
+
+
+def _tree(path: pathlib.Path, expected: Any) -> Any:
+    """The arrays of a file with this SHA-256, all in float32."""
+    digest = _digest(path)
+    if digest != expected:
+        raise UserError(
+            f"{path} is not the file that {NOTE} belongs to (its SHA-256 begins with "
+            f"{digest[:12]}, expected {str(expected)[:12]}). Fetch both again."
+        )
+    arrays = read_safetensors(path)
+    halved = [k for k, v in arrays.items() if v.dtype == np.float16]
+    arrays |= {k: arrays[k].astype(np.float32) for k in halved}
+    return traverse_util.unflatten_dict(arrays, sep="/")
 
 
 def _note(folder: pathlib.Path) -> dict[str, Any]:
@@ -103,8 +111,11 @@ def _digest(path: pathlib.Path) -> str:
 
 
 # --- writing ------------------------------------------------------------------------------------
-def export(workdir: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
+def export(workdir: pathlib.Path, out: pathlib.Path, discriminator: bool = False) -> pathlib.Path:
     """Writes a trained model as a box, over an older one; a card that is there stays.
+
+    With its `discriminator`, which rendering never reads, the backbone can be trained on from the
+    box.
 
     Large arrays are rounded to float16. Pictures change by about a grey level, so that a predictor
     and a calibration are best made from the box itself: `unpack` it, train these, export again,
@@ -118,15 +129,19 @@ def export(workdir: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
             cannot be written.
     """
     trained = read(workdir)
-    arrays = _flat(trained)
+    tree = dict(trained.variables)
+    if trained.calibration is not None:
+        tree["calibration"] = columns(trained.calibration)
+    contents = {WEIGHTS: safetensors.numpy.save(_flat(tree))}
+    if discriminator:
+        contents[CRITIC] = safetensors.numpy.save(_flat(critic(workdir, trained.config)))
     writable(out)
-    content = safetensors.numpy.save(arrays)
-    note = {
-        "format_version": FORMAT_VERSION,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "menu": trained.menu,
-    }
-    write_atomically(out / WEIGHTS, content)
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    note = {"format_version": FORMAT_VERSION, "sha256": sums[WEIGHTS], "menu": trained.menu}
+    note |= {"discriminator_sha256": sums[CRITIC]} if discriminator else {}
+    (out / CRITIC).unlink(missing_ok=True)  # an older model's
+    for name, content in contents.items():
+        write_atomically(out / name, content)
     write_config(_anywhere(trained.config), out)
     write_atomically(out / NOTE, (json.dumps(note, indent=1) + "\n").encode())
     return out
@@ -140,12 +155,9 @@ def _anywhere(config: Config) -> Config:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **made))
 
 
-def _flat(trained: Trained) -> dict[str, np.ndarray]:
+def _flat(tree: Any) -> dict[str, np.ndarray]:
     """All arrays by path, halved where that is due."""
-    tree = dict(jax.device_get(trained.variables))
-    if trained.calibration is not None:
-        tree["calibration"] = columns(trained.calibration)
-    flat = traverse_util.flatten_dict(tree, sep="/")
+    flat = traverse_util.flatten_dict(jax.device_get(tree), sep="/")
     return {name: _kept(name, np.ascontiguousarray(value)) for name, value in flat.items()}
 
 
@@ -161,17 +173,40 @@ def _kept(name: str, value: np.ndarray) -> np.ndarray:
     return value.astype(np.float16)
 
 
+def critic(folder: pathlib.Path, config: Config) -> Variables:
+    """The discriminator of a box or a workdir, ``{"params": ...}``.
+
+    Raises:
+        UserError: it has none.
+    """
+    if is_box(folder):
+        note = _note(folder)
+        if "discriminator_sha256" in note:
+            return _tree(folder / CRITIC, note["discriminator_sha256"])
+        raise UserError(f"{folder} holds no discriminator. Export it from where it was trained.")
+    model = MultiExit.of(config, ())
+    like = backbone.init_state(model, config.backbone, np.random.default_rng(0))
+    with contextlib.closing(checkpoint.Store(folder)) as store:
+        return {"params": store.train("backbone", like)["d_params"]}
+
+
 def unpack(box: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
     """Makes a workdir of a box: every phase it holds is finished there.
 
-    What the optimisers knew is not in a box: these phases can be trained anew, not continued.
+    What the optimisers knew is not in a box: these phases can be trained anew, not continued. Only
+    the backbone goes on from where it is, with fresh optimisers, if its discriminator is there and
+    `backbone.steps` is raised.
 
     Raises:
         UserError: `box` is none, or `workdir` is not empty.
     """
     if not is_box(box):
         raise UserError(f"{box} is no model in the box: it has neither {NOTE} nor {WEIGHTS}.")
-    trained = read(box)
+    trained, goes_on = read(box), {}
+    if "discriminator_sha256" in _note(box):
+        given = trained.variables["backbone"], critic(box, trained.config)
+        model = MultiExit.of(trained.config, ())
+        goes_on = backbone.restarted(model, trained.config.backbone, *given)
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(f"{workdir} is not empty. Choose another folder.")
     writable(workdir)
@@ -181,7 +216,8 @@ def unpack(box: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
             steps = getattr(getattr(trained.config, phase), "steps", 1)
             extra = {"finished": True, "unpacked": True}
             extra |= {"menu": trained.menu} if phase == "branches" else {}
-            store.save(phase, steps, model=model, train={}, extra=extra)
+            train = goes_on if phase == "backbone" else {}
+            store.save(phase, steps, model=model, train=train, extra=extra)
     return workdir
 
 

@@ -227,7 +227,20 @@ class Store:
         return _emptied(self._restore(phase, "model", ocp.args.StandardRestore(abstract)))
 
     def train(self, phase: str, like: PyTree) -> PyTree:
-        """The ``train`` item of the last step, with the shapes and shardings of `like`."""
+        """The ``train`` item of the last step, with the shapes and shardings of `like`.
+
+        Raises:
+            UserError: it is empty, as of a model that was imported.
+        """
+        step = self._last(phase)
+        with self._reading(phase, step):
+            kept = self._manager(phase).item_metadata(step)["train"].tree
+        if set(kept) == {EMPTY}:
+            raise UserError(
+                f"step {step} of the phase {phase!r} in {self.root} keeps no training state: it "
+                "was imported, or unpacked without the discriminator. It can be used as it is or, "
+                "with --rerun, be trained anew; it cannot be trained on."
+            )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _filled(like))
         return _emptied(self._restore(phase, "train", ocp.args.StandardRestore(abstract)))
 

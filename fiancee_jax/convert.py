@@ -314,7 +314,4 @@ def _train_state(model: Imported) -> Any:
     if model.discriminator is None:
         return {}
     net = MultiExit.of(model.config, ())
-    state = backbone.init_state(net, model.config.backbone, np.random.default_rng(0))
-    g, d = model.generator, model.discriminator
-    own = {**g, "ema": g["params"], "d_params": d["params"], "d_spectral": d["spectral"]}
-    return {**state, **own}
+    return backbone.restarted(net, model.config.backbone, model.generator, model.discriminator)

@@ -29,7 +29,9 @@ from fiancee_jax.checkpoint import Store
 from fiancee_jax.config import BranchesPhase
 from fiancee_jax.data import Batch
 from fiancee_jax.models import lpips
+from fiancee_jax.models.layers import fold_spectral
 from fiancee_jax.training import adversarial, averaged, backbone, branches
+from fiancee_jax.training.averaged import converged
 from fiancee_jax.training.log import Log
 from fiancee_jax.training.workspace import Workspace
 
@@ -286,3 +288,30 @@ def test_its_branches_train():
     args = (unconditional(4, 32), jax.random.key(0), lpips.load("alex"))
     new, _ = jax.eval_shape(step, state, frozen, *args)
     assert jax.tree.structure(new) == jax.tree.structure(state)
+
+
+# --- going on -----------------------------------------------------------------------------------
+def test_training_restarts_from_folded_weights():
+    """The weights stay, their sigmas are found: 1 for folded kernels, the largest singular value
+    (NumPy's) for others."""
+    start = backbone.init_state(SMALL, PHASE, np.random.default_rng(1))
+    folded = fold_spectral(start["params"], converged(start["params"], start["spectral"]))
+    given = {"params": folded, "batch_stats": start["batch_stats"]}
+    state = backbone.restarted(SMALL, PHASE, given, {"params": start["d_params"]})
+    assert jax.tree.structure(state) == jax.tree.structure(start)
+    for name, like in (("params", folded), ("ema", folded), ("d_params", start["d_params"])):
+        jax.tree.map(np.testing.assert_array_equal, state[name], like)
+    for params, spectral, expected in (
+        ("params", "spectral", lambda _: 1.0),
+        ("d_params", "d_spectral", lambda matrix: np.linalg.svd(matrix)[1][0]),
+    ):
+        for kernel, uv in _spectral(state[params], state[spectral]):
+            matrix = np.asarray(kernel).reshape(-1, kernel.shape[-1])
+            sigma = np.asarray(uv["v"]) @ matrix @ np.asarray(uv["u"])
+            assert sigma == pytest.approx(expected(matrix), rel=0.02)
+
+
+def _spectral(params, spectral):
+    if "u" in spectral:
+        return [(params["kernel"], spectral)]
+    return [pair for name in spectral for pair in _spectral(params[name], spectral[name])]

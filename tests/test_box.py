@@ -1,5 +1,6 @@
 """Models in the box: written, read from anywhere, refused when damaged, unpacked."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -14,9 +15,12 @@ from tiny import tiny_renderer, tiny_workdir
 from fiancee_jax import box, inference
 from fiancee_jax.__main__ import main
 from fiancee_jax.checkpoint import Store
+from fiancee_jax.config import write_config
 from fiancee_jax.data import Folder
 from fiancee_jax.errors import UserError
+from fiancee_jax.exits import MultiExit
 from fiancee_jax.routing.calibration import Calibration
+from fiancee_jax.training import backbone
 from fiancee_jax.training.run import train
 
 LABELS = np.random.default_rng(0).integers(0, 10, (4, 32, 32)).astype(np.int32)
@@ -135,6 +139,43 @@ def test_unpacking_overwrites_nothing(boxed, workdir, tmp_path):
         box.unpack(boxed, tmp_path)
     with pytest.raises(UserError, match="no model in the box"):
         box.unpack(workdir, tmp_path / "w")
+
+
+def test_with_its_discriminator_the_backbone_goes_on(tmp_path):
+    renderer = tiny_renderer(width=4, hidden=8)
+    config, folder = renderer.config, tmp_path / "w"
+    model, phase = MultiExit.of(config, ()), config.backbone
+    state = backbone.init_state(model, phase, np.random.default_rng(5))
+    folder.mkdir()
+    write_config(config, folder)
+    with contextlib.closing(Store(folder)) as store:
+        trained, extra = renderer.variables["backbone"], {"finished": True}
+        store.save("backbone", phase.steps, model=trained, train=state, extra=extra)
+    boxed = box.export(folder, tmp_path / "box", discriminator=True)
+    assert (boxed / box.CRITIC).stat().st_size > 1000
+    again = box.export(boxed, tmp_path / "again", discriminator=True)  # rounded once, never again
+    assert (again / box.CRITIC).read_bytes() == (boxed / box.CRITIC).read_bytes()
+    box.unpack(again, tmp_path / "on")
+    with contextlib.closing(Store(tmp_path / "on")) as store:
+        found = store.train("backbone", state)
+    for name in ("params", "ema"):
+        jax.tree.map(lambda a, b: _near(a, b), found[name], trained["params"])
+    jax.tree.map(lambda a, b: _near(a, b), found["batch_stats"], trained["batch_stats"])
+    jax.tree.map(lambda a, b: _near(a, b), found["d_params"], state["d_params"])
+    assert not np.any(jax.tree.leaves(found["opt_d"])[0])
+
+
+def _near(a, b):
+    np.testing.assert_allclose(a, b, atol=2**-11 * np.abs(b).max())  # float16
+
+
+def test_without_a_discriminator_none_is_written(workdir, boxed, tmp_path):
+    assert not (boxed / box.CRITIC).exists()
+    with pytest.raises(UserError, match="holds no discriminator"):
+        box.export(boxed, tmp_path / "box", discriminator=True)
+    with pytest.raises(UserError, match="keeps no training state"):
+        box.export(workdir, tmp_path / "box", discriminator=True)
+    assert not (tmp_path / "box").exists()
 
 
 def test_it_is_not_trained_where_it_lies(boxed):

@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from fiancee_jax.config import BackbonePhase
 from fiancee_jax.data import Batch
-from fiancee_jax.exits import MultiExit
+from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.models import kernel_gradient
 from fiancee_jax.models.layers import initialise, power_iteration
 from fiancee_jax.training import preview
@@ -74,6 +74,25 @@ def init_state(model: MultiExit, phase: BackbonePhase, rng: np.random.Generator)
         "opt_g": jax.jit(adam_g.init)(g["params"]),
         "opt_d": jax.jit(adam_d.init)(d["params"]),
     }
+
+
+def restarted(
+    model: MultiExit, phase: BackbonePhase, generator: Variables, discriminator: Variables
+) -> State:
+    """A state in which training goes on from these weights, with fresh optimisers.
+
+    Where they have no ``spectral``, the spectral norms are found anew; folded kernels have norm 1.
+    """
+    state = init_state(model, phase, np.random.default_rng(0))
+    state |= {"params": generator["params"], "ema": generator["params"]}
+    state |= {"d_params": discriminator["params"]}
+    state |= {"batch_stats": generator["batch_stats"]} if "batch_stats" in generator else {}
+    for name, given, params in (
+        ("spectral", generator, state["params"]),
+        ("d_spectral", discriminator, state["d_params"]),
+    ):
+        state[name] = given.get("spectral") or converged(params, state[name])
+    return state
 
 
 def update_generator(
