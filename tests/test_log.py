@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from fiancee_jax.training import log
 from fiancee_jax.training.log import Log, average
 
 
@@ -33,3 +34,16 @@ def test_averages_are_sums_over_counts_and_skip_what_was_never_measured():
     history = [{"a": (2.0, 1.0), "b": (0.0, 0.0)}, {"a": (4.0, 1.0), "b": (0.0, 0.0)}]
     assert average(history) == {"a": 3.0}
     assert np.isnan(average([{"a": (np.nan, 0.0)}])["a"])
+
+
+def test_a_log_file_hears_of_long_phases_now_and_then(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(log.time, "perf_counter", lambda: now[0])
+    one = Log(None)
+    one.begin("predictor (measuring exits)", 0, 9)
+    for step in range(1, 9):
+        now[0] += 0.4 * log.SILENCE
+        one.advance(step)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "predictor (measuring exits): step 0 of 9, compiling (once)"
+    assert said[1:] == [f"predictor (measuring exits) {step}/9" for step in (3, 6)]

@@ -18,6 +18,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from fiancee_jax.files import write_atomically
 
+SILENCE = 60.0  # seconds
+
 T = TypeVar("T")
 Metrics = dict[str, tuple[Any, Any]]  # name -> (sum, count)
 
@@ -67,6 +69,7 @@ class Log:
         self._progress: Progress | None = None
         self._start = (0, 0.0)
         self._waited = 0.0
+        self._phase, self._said = ("", 0), 0.0
 
     def say(self, text: str) -> None:
         """One plain line."""
@@ -76,6 +79,7 @@ class Log:
         """Starts the progress of a phase; records of steps that are run again are taken out."""
         self.forget(phase, step)
         self._start, self._waited = (step, time.perf_counter()), 0.0
+        self._phase, self._said = (phase, steps), time.perf_counter()
         if self.console.is_terminal:
             columns = (BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
             text = TextColumn(
@@ -99,9 +103,13 @@ class Log:
             self._lines = self._path.open("a")
 
     def advance(self, step: int) -> None:
-        """Moves the bar."""
+        """Moves the bar; where there is none, says after long silence how far it is."""
         if self._progress:
             self._progress.update(self._progress.task_ids[0], completed=step)
+        elif time.perf_counter() - self._said >= SILENCE:
+            phase, steps = self._phase
+            self._said = time.perf_counter()
+            self.say(f"{phase} {step}/{steps}")
 
     def waiting(self, batches: Iterator[T]) -> T:
         """The next batch; the time it takes is ``loader_share`` of the record."""
@@ -121,6 +129,7 @@ class Log:
             self._progress.update(self._progress.task_ids[0], completed=step, note=note)
         else:
             left = time.strftime("%H:%M:%S", time.gmtime(seconds * (steps - step)))
+            self._said = time.perf_counter()
             self.say(f"{phase} {step}/{steps}  {note}  {seconds:.3f} s/step, {left} left")
         speed = {"seconds_per_step": round(seconds, 5), "loader_share": round(share, 4)}
         record = {"phase": phase, "step": step, **speed, **values}
