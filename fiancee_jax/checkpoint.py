@@ -235,7 +235,7 @@ class Store:
         step = self._last(phase)
         with self._reading(phase, step):
             kept = self._manager(phase).item_metadata(step)["train"].tree
-        if set(kept) == {EMPTY}:
+        if like and set(kept) == {EMPTY}:
             raise UserError(
                 f"step {step} of the phase {phase!r} in {self.root} keeps no training state: it "
                 "was imported, or unpacked without the discriminator. It can be used as it is or, "
