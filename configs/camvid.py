@@ -3,9 +3,9 @@
     python train.py camvid --data.root CAMVID --workdir runs/camvid
 
 CAMVID holds train, predictor, calibration and val, each with images/ and labels/, and classes.json.
-A backbone step takes 1.15 s, a branch step 1.7 s, a measured input of the predictor 0.1 s: five hours
-in all. The model in the box had a third of that; pretrained/camvid/README.md has its commands,
-docs/results/camvid.md what it reaches.
+A backbone step takes 1.15 s, a branch step 1.7 s, a measured input of the predictor 0.1 s: four and
+a half hours in all. The model in the box had a third of that: pretrained/camvid/README.md has its
+commands, docs/results/camvid.md what it reaches.
 """
 
 from fiancee_jax.config import (
