@@ -65,10 +65,13 @@ def looked_at(renderer: Renderer, source: Any) -> tuple[np.ndarray, np.ndarray]:
 def directions(params: Any, pictures: np.ndarray) -> np.ndarray:
     """Features of unit length, [n, d]."""
     found = []
-    for first in range(0, len(pictures), BATCH):
-        part = pictures[first : first + BATCH]
-        padded = np.concatenate([part, np.repeat(part[-1:], BATCH - len(part), axis=0)])
-        found.append(np.asarray(efficientnet.features(params, jnp.asarray(padded)))[: len(part)])
+    with cli.Progress("pictures looked at", len(pictures)) as progress:
+        for first in range(0, len(pictures), BATCH):
+            part = pictures[first : first + BATCH]
+            padded = np.concatenate([part, np.repeat(part[-1:], BATCH - len(part), axis=0)])
+            seen = efficientnet.features(params, jnp.asarray(padded))
+            found.append(np.asarray(seen)[: len(part)])
+            progress.advance(len(part))
     x = np.concatenate(found)
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 

@@ -3,7 +3,6 @@
 import json
 import pathlib
 
-import pytest
 from tiny import tiny_renderer, tiny_workdir
 
 from fiancee_jax.data import streets
@@ -31,7 +30,6 @@ def test_every_cell_runs(tmp_path, monkeypatch, capsys):
     assert names["found"].shape == names["start"].shape
 
 
-@pytest.mark.skipif(not NOTEBOOK.is_file(), reason="examples/ is not here")
 def test_it_was_run_with_the_box_and_stays_small():
     assert NOTEBOOK.stat().st_size < LARGEST
     cells = _code()
