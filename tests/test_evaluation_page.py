@@ -55,6 +55,7 @@ def world():
         "rows": [row.columns(0.1, table.full_gmacs, 0) for row in table.rows(0.1)],
         "absent": {"students": "not <trained>"},
         "gaps": contrasts.gaps(table, 0.1),
+        "gaps_in_violations": contrasts.gaps_in_violations(table, 0.1),
         "comparisons": contrasts.comparisons(table, 0.1),
         "curves": curves.curves(table),
         "reliability": curves.reliability(
@@ -204,7 +205,7 @@ def test_photos_fit():
 def test_a_bare_evaluation_is_no_error(world, tmp_path, monkeypatch):
     renderer, source, table, found = world
     bare = copy.deepcopy(found)
-    bare.update(gaps=[], comparisons=[], absent={})
+    bare.update(gaps=[], gaps_in_violations=[], comparisons=[], absent={})
     bare["promises"] = [p for p in bare["promises"] if p["confidence"] is None]
     for exit in bare["reliability"]:
         for b in exit["bins"]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from fiancee_jax.evaluation import replay
 from fiancee_jax.evaluation.gap import gap, paired
 from fiancee_jax.evaluation.rows import Row
@@ -13,12 +15,33 @@ from fiancee_jax.evaluation.table import CONTROLS, Table
 
 def gaps(table: Table, max_lpips: float) -> list[dict[str, Any]]:
     """Routers between the blind mixture and the oracle, at their own mean distance."""
-    learned, subject = table.learned(max_lpips), table.subject
+    learned = table.learned(max_lpips)
     ridges = [table.ridge_row(key, max_lpips) for key in table.ridges]
-    found = []
-    for row in [learned, table.lambda_rule(learned), *ridges]:
-        lpips, gmacs, units = subject.records.lpips, subject.gmacs, subject.units
-        judged = gap(row.taken, row.overhead, lpips, gmacs, units, table.seed)
+    return _gaps(
+        table,
+        max_lpips,
+        [learned, table.lambda_rule(learned), *ridges],
+        table.subject.records.lpips,
+    )
+
+
+def gaps_in_violations(table: Table, max_lpips: float) -> list[dict[str, Any]]:
+    """Routers between the blind mixture and the oracle, at their own violation rate.
+
+    A threshold rule keeps a threshold and no mean, so this is what it is for.
+    """
+    learned, lpips = table.learned(max_lpips), table.subject.records.lpips
+    rows = [learned, table.lambda_rule(learned), *table.guaranteed(max_lpips)]
+    return _gaps(table, max_lpips, rows, (~(lpips <= max_lpips)).astype(np.float64))
+
+
+def _gaps(
+    table: Table, max_lpips: float, rows: list[Row], harm: np.ndarray
+) -> list[dict[str, Any]]:
+    """`gap` of each row; `harm` [m, n] is what mixture and oracle share with it on average."""
+    subject, found = table.subject, []
+    for row in rows:
+        judged = gap(row.taken, row.overhead, harm, subject.gmacs, subject.units, table.seed)
         words = {"policy": row.policy, "threshold": max_lpips}
         found.append({**words, **dataclasses.asdict(judged)})
     return found

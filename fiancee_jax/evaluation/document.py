@@ -14,7 +14,8 @@ max_lpips_from  where they are from: options; or quartiles of the early exits' L
 exits           what each exit is, costs and makes; the backbone last, with tap null
 rows            `rows`: one object for each policy at each threshold
 absent          rows that could be there, by name: why they are not, and what to run
-gaps            `gap.Gap`, with policy and threshold
+gaps            `gap.Gap`, with policy and threshold; gaps_in_violations: the same at equal
+                violation rates in place of equal mean LPIPS-alex
 comparisons     `gap.paired`, of the learned router (a) with others (b)
 curves          by policy, points {"gmacs", "share", "lpips" (mean LPIPS-alex), "setting"}
 reliability     `curves.reliability`
@@ -83,6 +84,9 @@ def assemble(study: Study, measured: Measured) -> dict[str, Any]:
         "rows": rows,
         "absent": {**measured.absent, **_absences(renderer, table, options)},
         "gaps": [gap for limit in limits for gap in contrasts.gaps(table, limit)],
+        "gaps_in_violations": [
+            gap for limit in limits for gap in contrasts.gaps_in_violations(table, limit)
+        ],
         "comparisons": [c for limit in limits for c in contrasts.comparisons(table, limit)],
         "curves": curves.curves(table),
         "reliability": curves.reliability(found.predicted, found.lpips),

@@ -48,7 +48,7 @@ def gap(
     Args:
         policy: of the router, [m, n].
         overhead: GMACs of its predictor.
-        lpips: measured distances [m, n].
+        lpips: measured distances, or 1 where a threshold is broken and else 0, [m, n].
         gmacs: of the exits [n].
         units: the input (or block of frames) that each record belongs to, [m]; these are drawn,
             not records.

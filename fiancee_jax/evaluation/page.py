@@ -17,6 +17,7 @@ from fiancee_jax.report import render
 LIMIT = 1_000_000  # bytes of the page
 SIDES = (256, 192, 128, 96, 64)  # longest side of its pictures, pixels: the first that fits
 POLICIES = ("learned", "oracle")
+GAPS = {"gaps": "mean LPIPS-alex", "gaps_in_violations": "violation rate"}  # what is equal
 
 Found = Mapping[str, Any]  # what evaluation.json holds; its numbers may be NaN here
 
@@ -64,7 +65,7 @@ def numbers(found: Found) -> dict[str, Any]:
         "columns": cells.columns(found["rows"]),
         "thresholds": [_threshold(found, x, notes, x == limit) for x in found["max_lpips"]],
         "notes": notes.reasons,
-        "gaps": _gaps(found),
+        "gaps": [(equal, _gaps(found, found[key])) for key, equal in GAPS.items() if found[key]],
         "comparisons": _comparisons(found),
         "reliability": _reliability(found["reliability"]),
         "promises": _promises(found),
@@ -122,14 +123,14 @@ def _threshold(found: Found, limit: float, notes: cells.Footnotes, shown: bool) 
     }
 
 
-def _gaps(found: Found) -> list[dict[str, Any]]:
+def _gaps(found: Found, gaps: list[Found]) -> list[dict[str, Any]]:
     return [
         {
             **gap,
             "name": words.name(found, gap["threshold"], gap["policy"]),
             "verdict": words.verdict(gap["gain_interval"], higher_is_better=True),
         }
-        for gap in found["gaps"]
+        for gap in gaps
     ]
 
 
