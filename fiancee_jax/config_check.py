@@ -81,7 +81,7 @@ def _check_numbers(config: Config) -> None:
     counts = {
         "backbone": ("steps", "batch_size", "recollect", "accumulate"),
         "branches": ("steps", "batch_size", "measure"),
-        "predictor": ("steps", "batch_size", "channels", "hidden", "members"),
+        "predictor": ("steps", "batch_size", "members"),
         "logging": ("every", "preview_every", "checkpoint_every", "keep"),
     }
     for part, names in counts.items():
@@ -89,6 +89,10 @@ def _check_numbers(config: Config) -> None:
             value = getattr(getattr(config, part), name)
             if value < 1:
                 raise UserError(f"{part}.{name} is {value}; it must be 1 or more.")
+    for name in ("channels", "hidden"):
+        value = getattr(config.predictor, name)
+        if value < 0:
+            raise UserError(f"predictor.{name} is {value}; it must be 0 (none) or more.")
     if config.shard_above < 0:
         raise UserError(f"shard_above is {config.shard_above}; it must be 0 or more.")
     if config.logging.roll_backs < 0:

@@ -169,8 +169,9 @@ class PredictorPhase:
         compose: share of them that are made of two, as in the phase ``branches``.
         of_train: share of them that come from the split ``train``, on whose inputs the branches
             were trained: more of them where the split ``predictor`` is small.
-        channels: channels of its convolutions.
-        hidden: width of its fully connected layer.
+        channels: channels of its convolutions; 0: it sees class shares of the whole alone.
+        hidden: width of its fully connected layers; 0: none, so that it is linear in what is
+            pooled, which is better where there are few label maps.
         weight_decay: of AdamW, times the learning rate. Without a real one it soon overfits.
         sees: the family's view of the input, or one part of it: the ``grid`` (OASIS: class shares)
             or the ``vector`` (OASIS: z).

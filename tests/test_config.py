@@ -229,6 +229,7 @@ def test_tiny_can_work():
         (with_phase("branches", batch_size=-4), "branches.batch_size is -4"),
         (with_phase("branches", precision="fp16"), "'fp16'; choose from float32, bfloat16"),
         (with_phase("backbone", accumulate=0), "backbone.accumulate is 0; it must be 1 or more"),
+        (with_phase("predictor", hidden=-1), "predictor.hidden is -1; it must be 0 .none. or more"),
         (
             with_phase("backbone", batch_size=10, accumulate=4),
             "batch_size is 10.*accumulate = 4 equal micro-batches. Take a batch size of 12, or",

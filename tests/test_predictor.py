@@ -151,3 +151,23 @@ def test_its_cost_is_that_of_its_layers():
     convs = 64 * 9 * 10 * 6 + 16 * 9 * 6 * 6
     dense = 8 * 7 + (6 + 6 + 10 + 8) * 7 + 7 * 7 + 7 * 2
     assert model.predictor_gmacs() == pytest.approx((convs + dense) / 1e9)
+
+
+def test_without_convolutions_and_layers_it_is_log_linear_in_shares_and_vector():
+    net = Predictor(3, channels=0, hidden=0, squares=True)
+    variables = by_hand.filled(net.init, GRID, VECTOR, scale=0.3)
+    params: Any = variables["params"]
+    assert set(params) == {"offset", "out"}
+    z = VECTOR.astype(np.float64)
+    seen = np.concatenate([np.sqrt(GRID.mean((1, 2))), z, z**2 - 1], axis=1)
+    logs = seen @ np.asarray(params["out"]["kernel"]) + params["out"]["bias"][None]
+    steps = np.exp(logs + np.asarray(params["offset"])[None])
+    expected = np.cumsum(steps[:, ::-1], axis=1)[:, ::-1]
+    found = jax.jit(net.apply)(variables, GRID, VECTOR)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_without_layers_convolutions_are_still_seen():
+    params: Any = Predictor(3, channels=4, hidden=0).init(jax.random.key(0), GRID, VECTOR)["params"]
+    assert set(params) == {"conv_0", "conv_1", "offset", "out"}
+    assert params["out"]["kernel"].shape == (4 + 4 + 3 + 2, 3)

@@ -19,8 +19,8 @@ class Predictor(nn.Module):
     """
 
     num_exits: int  # early exits, without the backbone
-    channels: int = 32
-    hidden: int = 64
+    channels: int = 32  # of the convolutions; 0: none
+    hidden: int = 64  # units; 0: log-linear in shares, vector and pooled convolutions
     sees: Literal["both", "grid", "vector"] = "both"
     squares: bool = False  # of the vector, beside it
 
@@ -33,14 +33,17 @@ class Predictor(nn.Module):
         grid = jnp.zeros_like(grid) if self.sees == "vector" else grid
         vector = jnp.zeros_like(vector) if self.sees == "grid" else vector
         shares = grid.mean((1, 2))
-        x = nn.relu(nn.Conv(self.channels, (3, 3), name="conv_0")(grid))
-        x = nn.relu(nn.Conv(self.channels, (3, 3), (2, 2), name="conv_1")(x))
-        parts = [x.mean((1, 2)), x.max((1, 2)), jnp.sqrt(shares), vector]
+        parts = [jnp.sqrt(shares), vector]
         parts += [vector**2 - 1] if self.squares else []  # z is standard normal
+        if self.channels:
+            x = nn.relu(nn.Conv(self.channels, (3, 3), name="conv_0")(grid))
+            x = nn.relu(nn.Conv(self.channels, (3, 3), (2, 2), name="conv_1")(x))
+            parts = [x.mean((1, 2)), x.max((1, 2)), *parts]
         x = jnp.concatenate(parts, axis=-1)
-        gate = nn.Dense(self.hidden, name="gate")(vector)
-        x = nn.gelu(nn.Dense(self.hidden, name="fc_0")(x) * (1 + gate))
-        x = nn.gelu(nn.Dense(self.hidden, name="fc_1")(x))
+        if self.hidden:
+            gate = nn.Dense(self.hidden, name="gate")(vector)
+            x = nn.gelu(nn.Dense(self.hidden, name="fc_0")(x) * (1 + gate))
+            x = nn.gelu(nn.Dense(self.hidden, name="fc_1")(x))
         x = nn.Dense(self.num_exits, name="out", kernel_init=nn.initializers.zeros)(x)
         steps = jnp.exp(jnp.clip(x + offset.reshape(1, -1), -12.0, 3.0))
         return jnp.cumsum(steps[:, ::-1], axis=1)[:, ::-1]
