@@ -24,6 +24,7 @@ import tyro
 from benchmarks import in_turn
 from fiancee_jax import cli, lossless
 from fiancee_jax.data.folders import at_root
+from fiancee_jax.data.loader import epoch
 from fiancee_jax.errors import UserError
 from fiancee_jax.inference import Rendered, Renderer, load
 from fiancee_jax.models.staged import Inputs
@@ -66,11 +67,11 @@ def inputs_of(renderer: Renderer, options: Options) -> list[Inputs]:
     if len(source) < options.batch:
         raise UserError(f"{len(source)} label maps for a batch of {options.batch}; give fewer.")
     rng, found = np.random.default_rng(options.seed), []
-    for first in range(0, len(source) - options.batch + 1, options.batch)[: options.batches]:
-        elements = [source[i] for i in range(first, first + options.batch)]
-        inputs = {n: np.stack([e[n] for e in elements]) for n in family.input_names}
+    for names, batch in epoch(source, family.size, options.batch, keys=family.input_names):
+        if len(names) < options.batch or len(found) == options.batches:
+            break
         z = rng.standard_normal((options.batch, family.latent_dim), dtype=np.float32)
-        found.append(renderer.encode({**family.check_inputs(inputs), "z": jnp.asarray(z)}))
+        found.append(renderer.encode({**family.check_inputs(batch.inputs), "z": jnp.asarray(z)}))
     return found
 
 
