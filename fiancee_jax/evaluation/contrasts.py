@@ -17,12 +17,8 @@ def gaps(table: Table, max_lpips: float) -> list[dict[str, Any]]:
     """Routers between the blind mixture and the oracle, at their own mean distance."""
     learned = table.learned(max_lpips)
     ridges = [table.ridge_row(key, max_lpips) for key in table.ridges]
-    return _gaps(
-        table,
-        max_lpips,
-        [learned, table.lambda_rule(learned), *ridges],
-        table.subject.records.lpips,
-    )
+    rows = [learned, table.lambda_rule(learned), *ridges]
+    return _gaps(table, max_lpips, rows, table.subject.records.lpips)
 
 
 def gaps_in_violations(table: Table, max_lpips: float) -> list[dict[str, Any]]:
