@@ -200,15 +200,19 @@ def baselines(
         print(f"wrote {written}")
 
 
-def export(model: pathlib.Path, out: pathlib.Path, discriminator: bool = False) -> None:
+def export(
+    model: pathlib.Path, out: pathlib.Path, discriminator: bool = False, exits: tuple[int, ...] = ()
+) -> None:
     """Writes a trained model as one small folder: config, menu and weights in float16.
 
     Args:
         model: a workdir whose backbone is trained.
         out: the folder, pretrained/NAME say; what it held of this kind is replaced.
         discriminator: keep it too, so that the backbone can be trained on from the folder.
+        exits: numbers of the early exits to keep, before there is a predictor; all if not given.
     """
-    written = box.export(inference.find_model(model), out.expanduser().resolve(), discriminator)
+    source, out = inference.find_model(model), out.expanduser().resolve()
+    written = box.export(source, out, discriminator, exits)
     names = [box.WEIGHTS, *([box.CRITIC] if discriminator else [])]
     sizes = (f"{name} ({(written / name).stat().st_size / 2**20:.1f} MiB)" for name in names)
     print(f"wrote {written}: {', '.join(sizes)}, {box.NOTE}, config.json")

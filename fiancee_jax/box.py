@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ from fiancee_jax.exits import MultiExit, Variables
 from fiancee_jax.files import writable, write_atomically
 from fiancee_jax.routing import menu as menus
 from fiancee_jax.routing.calibration import Calibration
-from fiancee_jax.trained import VARIABLES, Trained, columns, from_workdir
+from fiancee_jax.trained import VARIABLES, Trained, columns, from_workdir, only
 from fiancee_jax.training import backbone
 from fiancee_jax.weights import read_safetensors
 
@@ -111,11 +112,16 @@ def _digest(path: pathlib.Path) -> str:
 
 
 # --- writing ------------------------------------------------------------------------------------
-def export(workdir: pathlib.Path, out: pathlib.Path, discriminator: bool = False) -> pathlib.Path:
+def export(
+    workdir: pathlib.Path,
+    out: pathlib.Path,
+    discriminator: bool = False,
+    exits: Sequence[int] = (),
+) -> pathlib.Path:
     """Writes a trained model as a box, over an older one; a card that is there stays.
 
     With its `discriminator`, which rendering never reads, the backbone can be trained on from the
-    box.
+    box. Some `exits` alone, by number, can be kept as long as there is no predictor.
 
     Large arrays are rounded to float16. Pictures change by about a grey level, so that a predictor
     and a calibration are best made from the box itself: `unpack` it, train these, export again,
@@ -125,10 +131,10 @@ def export(workdir: pathlib.Path, out: pathlib.Path, discriminator: bool = False
         The folder.
 
     Raises:
-        UserError: the backbone has not been trained, values that float16 does not reach, or `out`
-            cannot be written.
+        UserError: the backbone has not been trained, there are no such exits or a predictor of all,
+            values that float16 does not reach, or `out` cannot be written.
     """
-    trained = read(workdir)
+    trained = only(read(workdir), exits)
     tree = dict(trained.variables)
     if trained.calibration is not None:
         tree["calibration"] = columns(trained.calibration)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -79,6 +80,38 @@ def from_workdir(workdir: pathlib.Path) -> Trained:
             kept = jax.device_get(store.model("calibration"))
             calibration = Calibration(kept["predicted"], kept["distance"], kept["unit"])
     return Trained(config, variables, menu, calibration)
+
+
+def only(trained: Trained, numbers: Sequence[int]) -> Trained:
+    """The same model with some of its exits.
+
+    Args:
+        trained: a model whose branches are trained and whose predictor is not yet.
+        numbers: of the early exits that stay, counted from 1 by cost.
+
+    Raises:
+        UserError: it has no such exits, or a predictor, which predicts all of them.
+    """
+    if not numbers:
+        return trained
+    exits = trained.exits
+    if min(numbers) < 1 or max(numbers) > len(exits):
+        raise UserError(
+            f"exits {sorted(numbers)} are to be kept, but the trained early exits are "
+            f"{', '.join(f'{i} ({e.name})' for i, e in enumerate(exits, 1)) or 'none'}."
+        )
+    if "predictor" in trained.variables:
+        raise UserError(
+            "the model has a predictor, which was trained for all of its exits. Choose exits before "
+            "it is trained: right after the phase branches."
+        )
+    kept = tuple(exits[i - 1] for i in sorted(set(numbers)))
+    branches = {exit.name: trained.variables["branches"][exit.name] for exit in kept}
+    return trained._replace(
+        config=dataclasses.replace(trained.config, exits=kept),
+        variables={**trained.variables, "branches": branches},
+        menu=[entry for entry in trained.menu if Exit(entry["tap"], entry["width"]) in kept],
+    )
 
 
 def columns(calibration: Calibration) -> dict[str, np.ndarray]:

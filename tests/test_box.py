@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -243,6 +244,33 @@ def test_arrays_that_do_not_fit_the_config_are_refused(boxed, tmp_path, harm, me
     (tmp_path / box.NOTE).write_text(json.dumps(note))
     with pytest.raises(UserError, match=message):
         inference.load(tmp_path)
+
+
+def test_some_exits_alone(workdir, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(workdir, folder)
+    for phase in ("predictor", "calibration"):
+        shutil.rmtree(folder / "checkpoints" / phase)
+    whole = inference.load(folder, sparse=False)
+    small = inference.load(box.export(folder, tmp_path / "box", exits=(2,)), sparse=False)
+    assert [entry["tap"] for entry in small.menu] == [whole.menu[1]["tap"]]
+    np.testing.assert_allclose(
+        rendered(small, exit=1).images, rendered(whole, exit=2).images, atol=0.02
+    )
+    run = box.unpack(tmp_path / "box", tmp_path / "unpacked")
+    assert inference.load(run).model.exits == small.model.exits
+
+
+@pytest.mark.parametrize("numbers", [(0,), (3,), (1, 7)])
+def test_exits_that_are_not_there_are_refused(workdir, tmp_path, numbers):
+    with pytest.raises(UserError, match=r"to be kept, but the trained early exits are 1 \("):
+        box.export(workdir, tmp_path / "box", exits=numbers)
+    assert not (tmp_path / "box").exists()
+
+
+def test_exits_are_chosen_before_the_predictor(workdir, tmp_path):
+    with pytest.raises(UserError, match="has a predictor, which was trained for all"):
+        box.export(workdir, tmp_path / "box", exits=(1,))
 
 
 def test_what_float16_does_not_reach_is_refused():
