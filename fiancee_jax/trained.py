@@ -102,7 +102,7 @@ def only(trained: Trained, numbers: Sequence[int]) -> Trained:
         )
     if "predictor" in trained.variables:
         raise UserError(
-            "the model has a predictor, which was trained for all of its exits. Choose exits before "
+            "the model has a predictor, which was trained for all its exits. Choose exits before "
             "it is trained: right after the phase branches."
         )
     kept = tuple(exits[i - 1] for i in sorted(set(numbers)))
