@@ -37,6 +37,14 @@ def check_config(config: Config) -> None:
             f"branches.exits_per_step 0 (all exits in every step); found "
             f"{config.branches.exits_per_step}."
         )
+    if config.branches.lpips_vgg < 0 or (
+        config.branches.lpips_vgg > 0 and config.branches.lpips_net == "vgg"
+    ):
+        raise UserError(
+            f"branches.lpips_vgg is {config.branches.lpips_vgg:g} and branches.lpips_net is "
+            f"{config.branches.lpips_net!r}. It is the weight, 0 or more, of LPIPS-vgg beside "
+            "LPIPS-alex; with lpips_net vgg leave it at 0 and set branches.lpips."
+        )
     if config.branches.running_statistics and not config.branches.inherit:
         raise UserError(
             "branches.running_statistics is true, but with branches.inherit false there are no "

@@ -129,6 +129,9 @@ class BranchesPhase:
         l1: weight of the mean absolute difference.
         lpips: weight of LPIPS.
         lpips_net: its network.
+        lpips_vgg: weight of LPIPS-vgg of every fourth picture of a batch, beside that of
+            `lpips_net` = ``alex``, whose first convolution steps by four pixels: FD sees the
+            texture between. 0 switches it off.
         adversarial: weight of the OASIS adversarial loss; its discriminator starts from the
             backbone's. 0 switches it off.
         inherit: branches begin with what they can take from the backbone
@@ -151,6 +154,7 @@ class BranchesPhase:
     l1: float = 2.0
     lpips: float = 1.0
     lpips_net: Literal["alex", "vgg"] = "vgg"
+    lpips_vgg: float = 0.0
     adversarial: float = 0.0
     inherit: bool = True
     running_statistics: bool = False

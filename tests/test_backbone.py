@@ -285,7 +285,7 @@ def test_its_branches_train():
     state = branches.with_discriminator(phase, state, trained)
     frozen = {"backbone": model.backbone_shapes, "bank": {}}
     step = branches.make_step(model, phase)
-    args = (unconditional(4, 32), jax.random.key(0), lpips.load("alex"))
+    args = (unconditional(4, 32), jax.random.key(0), (lpips.load("alex"),))
     new, _ = jax.eval_shape(step, state, frozen, *args)
     assert jax.tree.structure(new) == jax.tree.structure(state)
 

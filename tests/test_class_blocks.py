@@ -18,6 +18,7 @@ from fiancee_jax.models.layers import initialise
 from fiancee_jax.models.oasis import Oasis
 from fiancee_jax.models.sparse_spade import LabelMap
 from fiancee_jax.training import branches
+from fiancee_jax.training.adversarial import random_latents
 
 FAMILY = Oasis(
     size=(32, 32),
@@ -245,7 +246,7 @@ def test_branches_may_be_trained_with_the_statistics_they_inherited(running):
     before = jax.device_get(state["branches"]["tap2_w100"])
     labels = RNG.integers(0, 3, (4, 32, 32)).astype(np.int32)
     batch = Batch({"labels": jnp.asarray(labels)}, None)
-    arguments = (batch, jax.random.key(0), lpips.load("alex"))
+    arguments = (batch, jax.random.key(0), (lpips.load("alex"),))
     frozen = {"backbone": jax.tree.map(jnp.asarray, backbone), "bank": {}}
     new, _ = branches.make_step(model, phase)(jax.tree.map(jnp.asarray, state), frozen, *arguments)
     after = jax.device_get(new["branches"]["tap2_w100"])
@@ -253,3 +254,27 @@ def test_branches_may_be_trained_with_the_statistics_they_inherited(running):
     assert all(jax.tree.leaves(same)) == running
     kernel = lambda x: x["params"]["stages_0"]["block"]["conv_0"]["kernel"]  # noqa: E731
     assert not np.array_equal(kernel(before), kernel(after))
+
+
+def test_lpips_vgg_looks_at_every_fourth_picture_beside_alex():
+    model = a_model(Exit(2, 1.0))
+    phase = BranchesPhase(lpips_net="alex", lpips_vgg=1.0, running_statistics=True)
+    backbone = started(model)["backbone"]
+    state = branches.init_state(model, phase, np.random.default_rng(3), backbone)
+    backbone, state = (jax.tree.map(jnp.array, x) for x in (backbone, state))  # no buffer is both's
+    labels = jnp.asarray(RNG.integers(0, 3, (5, 32, 32)), jnp.int32)
+    batch, key = Batch({"labels": labels}, None), jax.random.key(0)
+    z = random_latents(model, batch, jax.random.split(key, 3)[0])
+    variables = {"backbone": backbone, "bank": {}, "branches": state["branches"]}
+    early, full = jax.jit(model.pictures)(variables, {"labels": labels, "z": z})
+    nets = tuple(map(lpips.load, branches.perceptual(phase)))
+    alex, vgg = nets
+    expected = [
+        lpips.distance(alex, early, full).mean(),
+        lpips.distance(vgg, early[::4], full[::4]).mean(),
+    ]
+    frozen = {name: variables[name] for name in ("backbone", "bank")}
+    _, metrics = branches.make_step(model, phase)(state, frozen, batch, key, nets)
+    found = [metrics[f"tap2_w100/{name}"][0] for name in ("lpips", "lpips_vgg")]
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    assert branches.perceptual(BranchesPhase(lpips_net="alex")) == ("alex",)

@@ -216,6 +216,11 @@ def test_tiny_can_work():
             with_phase("branches", running_statistics=True, inherit=False),
             "running_statistics is true, but with branches.inherit false",
         ),
+        (
+            with_phase("branches", lpips_net="vgg", lpips_vgg=1.0),
+            "lpips_vgg is 1 and branches.lpips_net is 'vgg'.*beside LPIPS-alex",
+        ),
+        (with_phase("branches", lpips_net="alex", lpips_vgg=-1.0), "lpips_vgg is -1 .*0 or more"),
         (changed(exits=(Exit(1, 0.0),)), "width 0.0"),
         (changed(exits=(Exit(1, float("nan")),)), r"exits.0.width is nan; it must be a number"),
         (with_phase("branches", lr=float("inf")), r"branches.lr is inf; it must be a number"),

@@ -87,7 +87,7 @@ def test_branches_compute_in_the_precision_asked_for(form, precision):
     state = branches.init_state(model, phase, np.random.default_rng(0))
     frozen, _ = model._abstract
     step = branches.make_step(model, phase)
-    args = (state, frozen, batch_of(size=32), jax.random.key(0), lpips.load("alex"))
+    args = (state, frozen, batch_of(size=32), jax.random.key(0), (lpips.load("alex"),))
     traced, shapes = jax.make_jaxpr(step, return_shape=True)(*args)
     check_convolutions(traced, precision)
     assert jax.tree.map(lambda x: x.dtype, shapes[0]) == jax.tree.map(lambda x: x.dtype, state)

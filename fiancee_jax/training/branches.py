@@ -33,6 +33,7 @@ from fiancee_jax.training.loop import State, fit
 from fiancee_jax.training.sharding import step_shardings
 from fiancee_jax.training.workspace import Workspace
 
+VGG_EVERY = 4  # pictures of a batch: LPIPS-vgg costs several times a thin branch
 INIT_GAIN = 1.0  # branches have no spectral norm: at OASIS's 0.02 batch norm's epsilon would rule
 
 
@@ -74,8 +75,16 @@ def with_discriminator(phase: BranchesPhase, state: State, trained: State) -> St
     return {**state, **d}
 
 
+def perceptual(phase: BranchesPhase) -> tuple[str, ...]:
+    """The networks of the LPIPS terms."""
+    return (phase.lpips_net, "vgg") if phase.lpips_vgg > 0 else (phase.lpips_net,)
+
+
 def make_step(model: MultiExit, phase: BranchesPhase, out_shardings: Any = None) -> Any:
-    """The jitted step (state, frozen, batch, key, net) -> (state, metrics); donates the state."""
+    """The jitted step (state, frozen, batch, key, nets) -> (state, metrics); donates the state.
+
+    `nets` are `perceptual`'s.
+    """
     model = dataclasses.replace(model, dtype=phase.precision)
     step = kernel_gradient.by_bands()(functools.partial(train_step, model, phase))
     return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
@@ -88,7 +97,7 @@ def train_step(
     frozen: Variables,
     batch: Batch,
     key: Array,
-    net: lpips.LpipsParams,
+    nets: tuple[lpips.LpipsParams, ...],
 ) -> tuple[State, Metrics]:
     """One update of the chosen branches; the trunk runs once, without gradients."""
     k_z, k_exits, k_mix = jax.random.split(key, 3)
@@ -105,7 +114,7 @@ def train_step(
         branch, opt = state["branches"][exit.name], state["opt"][exit.name]
         # One branch after the other: the next waits, so that no two hold their activations at once.
         context, new = jax.lax.optimization_barrier((context, new))
-        update = functools.partial(_update, model, phase, exit, context, net, critic)
+        update = functools.partial(_update, model, phase, exit, context, nets, critic)
         if phase.exits_per_step:
             terms = jax.eval_shape(update, branch, opt)[-1]
             skip = functools.partial(_skip, target, terms)
@@ -146,7 +155,7 @@ def _update(
     phase: BranchesPhase,
     exit: Exit,
     context: tuple[Inputs, Taps, Guide, Array],
-    net: lpips.LpipsParams,
+    nets: tuple[lpips.LpipsParams, ...],
     critic: Any,
     branch: Any,
     opt: Any,
@@ -167,9 +176,13 @@ def _update(
         picture = picture.astype(jnp.float32)  # pyright: ignore[reportAttributeAccessIssue]
         terms = {
             "l1": jnp.mean(losses.l1(picture, target)),  # pyright: ignore[reportArgumentType]
-            "lpips": jnp.mean(lpips.distance(net, picture, target)),  # pyright: ignore[reportArgumentType]
+            "lpips": jnp.mean(lpips.distance(nets[0], picture, target)),  # pyright: ignore[reportArgumentType]
         }
         total = phase.l1 * terms["l1"] + phase.lpips * terms["lpips"]
+        if phase.lpips_vgg > 0:
+            some, real = picture[::VGG_EVERY], target[::VGG_EVERY]
+            terms["lpips_vgg"] = jnp.mean(lpips.distance(nets[1], some, real))  # pyright: ignore[reportArgumentType]
+            total = total + phase.lpips_vgg * terms["lpips_vgg"]
         if critic is not None:
             terms["adv"] = model.family.generator_loss(critic, picture, inputs)  # pyright: ignore[reportArgumentType]
             total = total + phase.adversarial * terms["adv"]
@@ -224,12 +237,12 @@ def run(work: Workspace) -> None:
         state = with_discriminator(phase, state, work.store.train("backbone", like))
     state = work.place(state)
     step = make_step(model, phase, step_shardings(state, work.config))
-    net = work.perceptual(phase.lpips_net)
+    nets = tuple(map(work.perceptual, perceptual(phase)))
     fit(
         work,
         "branches",
         state,
-        lambda s, batch, key: step(s, frozen, batch, key, net),
+        lambda s, batch, key: step(s, frozen, batch, key, nets),
         work.loader("train", phase.batch_size, "branches"),
         phase.steps,
         model_of=lambda s: s["branches"],

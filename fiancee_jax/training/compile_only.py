@@ -104,12 +104,12 @@ def branches_step(config: Config, topology: Topology) -> Placed:
         state = jax.eval_shape(
             lambda s, t: branches.with_discriminator(phase, s, t), state, trained
         )
-    shared = (model._abstract[0], _key(), _perceptual(phase.lpips_net))
-    frozen, key, net = topology.replicated(shared)
+    shared = (model._abstract[0], _key(), tuple(map(_perceptual, branches.perceptual(phase))))
+    frozen, key, nets = topology.replicated(shared)
     state = placed(state, shardings(state, topology.mesh, config))
     batch = topology.split(abstract_batch(model, phase.batch_size))
     step = branches.make_step(model, phase, step_shardings(state, config))
-    return step, (state, frozen, batch, key, net)
+    return step, (state, frozen, batch, key, nets)
 
 
 STEPS: dict[str, Callable[[Config, Topology], Placed]] = {
