@@ -33,6 +33,7 @@ from fiancee_jax.models import lpips
 from fiancee_jax.routing.policies import running_max
 
 LAYERS = 2
+PENALTIES = np.geomspace(1e-1, 1e6, 15)
 LEAST = 1e-3  # added to statistics before their logarithm
 
 
@@ -115,16 +116,14 @@ def foreseen(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
     at = np.clip(at, x.min(0), x.max(0))
     cut = len(x) * 4 // 5
 
+    solve = ridge.solver(x[:cut], y[:cut])
+
     def error(penalty: float) -> float:
-        return float(np.mean((_ridge(x[:cut], y[:cut], x[cut:], penalty) - y[cut:]) ** 2))
+        weights, bias = solve(penalty)
+        return float(np.mean((x[cut:] @ weights + bias - y[cut:]) ** 2))
 
-    return _ridge(x, y, at, min(np.geomspace(1e-1, 1e6, 15), key=error))
-
-
-def _ridge(x: np.ndarray, y: np.ndarray, at: np.ndarray, penalty: float) -> np.ndarray:
-    centre, bias = x.mean(0), y.mean(0)
-    gram = (x - centre).T @ (x - centre) + penalty * np.eye(x.shape[1])
-    return (at - centre) @ np.linalg.solve(gram, (x - centre).T @ (y - bias)) + bias
+    weights, bias = ridge.solver(x, y)(min(PENALTIES, key=error))
+    return at @ weights + bias
 
 
 def main(options: Options) -> None:

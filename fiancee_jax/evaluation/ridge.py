@@ -93,13 +93,13 @@ def fit(
     scale = np.where(spread > 1e-9, spread, np.inf)  # nothing is known of what never changed
     x, y = (x - mean) / scale, np.log(target.astype(np.float64) + FLOOR)
     cut = int(len(x) * (1 - holdout))
-    solve = _solver(x[:cut], y[:cut])
+    solve = solver(x[:cut], y[:cut])
 
     def error(penalty: float) -> float:
         weights, bias = solve(penalty)
         return float(np.mean((x[cut:] @ weights + bias - y[cut:]) ** 2))
 
-    weights, bias = _solver(x, y)(min(PENALTIES, key=error))
+    weights, bias = solver(x, y)(min(PENALTIES, key=error))
     return Ridge(mean, scale, weights, bias, mixed)
 
 
@@ -119,8 +119,8 @@ def fit_both(targets: Targets) -> dict[str, Ridge]:
     return {"ridge": fit(*targets), "ridge_products": fit(*targets, products=True)}
 
 
-def _solver(x: np.ndarray, y: np.ndarray) -> Callable[[float], tuple[np.ndarray, np.ndarray]]:
-    """Weights and bias by penalty; products of columns are summed once."""
+def solver(x: np.ndarray, y: np.ndarray) -> Callable[[float], tuple[np.ndarray, np.ndarray]]:
+    """Weights [k, n] and bias [n] by penalty, of x [m, k] and y [m, n]; x is multiplied once."""
     centre, bias = x.mean(0), y.mean(0)
     x = x - centre
     gram, moment = x.T @ x, x.T @ (y - bias)
