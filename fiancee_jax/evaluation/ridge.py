@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -92,15 +92,24 @@ def fit(
     mean, spread = x.mean(0), x.std(0)
     scale = np.where(spread > 1e-9, spread, np.inf)  # nothing is known of what never changed
     x, y = (x - mean) / scale, np.log(target.astype(np.float64) + FLOOR)
-    cut = int(len(x) * (1 - holdout))
-    solve = solver(x[:cut], y[:cut])
+    weights, bias = solve(x, y, int(len(x) * (1 - holdout)), PENALTIES)
+    return Ridge(mean, scale, weights, bias, mixed)
+
+
+def solve(
+    x: np.ndarray, y: np.ndarray, cut: int, penalties: Iterable[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [k, n] and bias [n] of y [m, n] on all of x [m, k].
+
+    Their penalty is that with which the rows before `cut` tell those after it best.
+    """
+    held_in = _solver(x[:cut], y[:cut])
 
     def error(penalty: float) -> float:
-        weights, bias = solve(penalty)
+        weights, bias = held_in(penalty)
         return float(np.mean((x[cut:] @ weights + bias - y[cut:]) ** 2))
 
-    weights, bias = solver(x, y)(min(PENALTIES, key=error))
-    return Ridge(mean, scale, weights, bias, mixed)
+    return _solver(x, y)(min(penalties, key=error))
 
 
 def read_targets(path: pathlib.Path, exits: int) -> Targets | None:
@@ -119,8 +128,8 @@ def fit_both(targets: Targets) -> dict[str, Ridge]:
     return {"ridge": fit(*targets), "ridge_products": fit(*targets, products=True)}
 
 
-def solver(x: np.ndarray, y: np.ndarray) -> Callable[[float], tuple[np.ndarray, np.ndarray]]:
-    """Weights [k, n] and bias [n] by penalty, of x [m, k] and y [m, n]; x is multiplied once."""
+def _solver(x: np.ndarray, y: np.ndarray) -> Callable[[float], tuple[np.ndarray, np.ndarray]]:
+    """Weights and bias by penalty; products of columns are summed once."""
     centre, bias = x.mean(0), y.mean(0)
     x = x - centre
     gram, moment = x.T @ x, x.T @ (y - bias)
