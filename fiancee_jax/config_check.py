@@ -50,6 +50,11 @@ def check_config(config: Config) -> None:
             "branches.running_statistics is true, but with branches.inherit false there are no "
             "statistics to run with: set the first to false or the second to true."
         )
+    if not 0 <= config.branches.focus <= 1:
+        raise UserError(
+            f"branches.focus is {config.branches.focus:g}; it is a share, from 0 (all inputs count "
+            "alike for every exit) to 1."
+        )
     _check_composed(config)
     _check_numbers(config)
     _check_calibration(config.calibration)

@@ -211,12 +211,7 @@ class MultiExit:
 
     def branch_shapes(self, exit: Exit) -> PyTree:
         """Shapes of one branch's variables: params and batch_stats."""
-        variables, inputs = self._encoded
-        taps = jax.eval_shape(lambda v, i: self.trunk(v, i, exit.tap), variables, inputs)
-        guide = jax.eval_shape(self.guide, variables, inputs, taps)
-        condition = jax.eval_shape(self.family.condition, inputs)
-        init = self.branch(exit).init
-        return jax.eval_shape(init, jax.random.key(0), taps[exit.tap], condition, inputs, guide)
+        return _branch_shapes(self._without_exits, exit)
 
     @functools.cached_property
     def predictor_shapes(self) -> PyTree:
@@ -265,8 +260,8 @@ class MultiExit:
 
     @functools.cached_property
     def _without_exits(self) -> MultiExit:
-        """The dense networks before any branch: what is traced for it serves all exits."""
-        return dataclasses.replace(self.dense, exits=()) if self.exits or self.sparse else self
+        """The dense networks before any branch: what is traced for it serves all equal models."""
+        return _shared(dataclasses.replace(self.dense, exits=(), predictor=PredictorPhase()))
 
     @functools.cached_property
     def dense(self) -> MultiExit:
@@ -345,6 +340,22 @@ def _transformed_as(
 
 def _cast(x: Array, dtype: Precision) -> Array:
     return jnp.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
+@functools.lru_cache(maxsize=64)
+def _shared(model: MultiExit) -> MultiExit:
+    """The first of all equal models, which keeps what it has traced."""
+    return model
+
+
+@functools.lru_cache(maxsize=512)
+def _branch_shapes(model: MultiExit, exit: Exit) -> PyTree:
+    variables, inputs = model._encoded
+    taps = jax.eval_shape(lambda v, i: model.trunk(v, i, exit.tap), variables, inputs)
+    guide = jax.eval_shape(model.guide, variables, inputs, taps)
+    condition = jax.eval_shape(model.family.condition, inputs)
+    init = model.branch(exit).init
+    return jax.eval_shape(init, jax.random.key(0), taps[exit.tap], condition, inputs, guide)
 
 
 @functools.lru_cache(maxsize=512)

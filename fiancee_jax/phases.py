@@ -141,6 +141,9 @@ class BranchesPhase:
         exits_per_step: random exits trained in one step; 0 trains all.
         compose: share of the inputs that are made of two (`StagedGenerator.composed`; OASIS: left
             of one map, right of another). Not with `adversarial`, which needs their photos.
+        router: a trained model with the same exits (a workdir, or the name of a model in the box):
+            each exit learns most from the inputs that its predictor sends there (`training.focus`).
+        focus: how much, from 0 (all inputs alike) to 1. `adversarial` stays as it is.
         measure: unseen inputs on which the finished exits are measured, to drop dominated ones.
         precision: of the networks' computation, the frozen backbone's included; parameters,
             optimiser, statistics and losses are float32 in any case. Exits are measured in float32.
@@ -160,6 +163,8 @@ class BranchesPhase:
     running_statistics: bool = False
     exits_per_step: int = 0
     compose: float = 0.0
+    router: str = ""
+    focus: float = 1.0
     measure: int = 256
     precision: Precision = "float32"
 

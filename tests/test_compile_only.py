@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import pytest
-from tiny import tiny_config
+from tiny import tiny_config, tiny_renderer, tiny_workdir
 
 import fiancee_jax as fj
 from fiancee_jax.accelerators import CHIPS, Topology
@@ -54,6 +54,14 @@ def test_branches_are_updated_one_after_the_other(two):
     several = dataclasses.replace(config(), exits=(Exit(1, 0.5), Exit(2, 0.5), Exit(1, 0.25)))
     step, args = compile_only.branches_step(several, two)
     assert step.lower(*args).as_text().count("optimization_barrier") == 3
+
+
+def test_a_router_is_part_of_the_branches_step(two, tmp_path):
+    tiny_workdir(tmp_path, tiny_renderer(exits=((1, 0.5),)))
+    phase = dataclasses.replace(config().branches, router=str(tmp_path))
+    step, args = compile_only.branches_step(dataclasses.replace(config(), branches=phase), two)
+    assert "router" in args[1]
+    assert "stablehlo.sort" in step.lower(*args).as_text()  # inputs in the order of their gain
 
 
 def test_shapes_of_the_states_match_the_training_ones(two):

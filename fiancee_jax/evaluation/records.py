@@ -97,7 +97,7 @@ def measure(
     *,
     seed: int = 0,
     latents: int = 1,
-    photos: Sequence[Any] = (),
+    photos: Sequence[Any] | None = (),
     again: bool = False,
     what: str = "inputs",
 ) -> Records:
@@ -110,7 +110,7 @@ def measure(
         seed: z of an input comes from this and its name, as in infer.py.
         latents: z's for each input.
         photos: opened splits whose pictures are the real ones for `real_features`; if there are
-            none, those of `source`.
+            none, those of `source`; None: no real pictures are looked at.
         again: also renders the backbone at the z's of the next seed.
         what: for the progress line.
     """
@@ -118,7 +118,7 @@ def measure(
     reals: list[dict[str, np.ndarray]] = []
     with cli.Progress(what, len(source) * latents) as progress:
         for names, batch in batches(renderer, source):
-            if batch.target is not None:
+            if batch.target is not None and photos is not None:
                 reals.append(_real(renderer, judges, batch, len(names)))
             for k in range(latents):
                 row = _rows(renderer, judges, names, batch, seed, k)

@@ -105,7 +105,10 @@ def measure(study: Study) -> Measured:
     judges = find_judges(study)
     others, absent = _baselines(study)
     subject = measured(study, renderer, judges, "own")
-    beside = {name: measured(study, other, judges, name) for name, other in others.items()}
+    beside = {
+        name: _with_photos_of(subject, measured(study, other, judges, name))
+        for name, other in others.items()
+    }
     targets = ridge.read_targets(workdir / "predictor_targets.npz", len(subject.gmacs) - 1)
     limits, origin = settings.thresholds(options.max_lpips, targets, renderer, subject.records)
     table = Table(
@@ -119,6 +122,13 @@ def measure(study: Study) -> Measured:
     wanted = routed_settings(table)
     routed = time_routed(renderer, list(_full_batches(study)), wanted)
     return Measured(dataclasses.replace(table, routed_ms=routed), origin, absent)
+
+
+def _with_photos_of(subject: Subject, other: Subject) -> Subject:
+    """The real pictures are the same for all, so they were looked at once."""
+    own = subject.records
+    real = {"real_features": own.real_features, "real_confusion": own.real_confusion}
+    return dataclasses.replace(other, records=dataclasses.replace(other.records, **real))
 
 
 def _baselines(study: Study) -> tuple[dict[str, Renderer], dict[str, str]]:
@@ -184,8 +194,8 @@ def measured(study: Study, renderer: Renderer, judges: Judges, name: str) -> Sub
     options, family = study.options, renderer.model.family
     split, seed, latents = options.split, options.seed, options.latents
     own = name == "own"  # the backbone and the photos are the same for all
-    asked = {"real": options.real, "spread": options.spread and own}
-    choices = {key: value for key, value in asked.items() if value not in ("split", False)}
+    asked = {"real": options.real, "spread": options.spread}
+    choices = {k: v for k, v in asked.items() if own and v not in ("split", False)}
     mark = keeping.fingerprint(
         renderer,
         judges,
@@ -203,7 +213,7 @@ def measured(study: Study, renderer: Renderer, judges: Judges, name: str) -> Sub
         judges,
         seed=seed,
         latents=latents,
-        photos=_photos(study) if options.real == "all" else (),
+        photos=_photos(study) if own else None,
         again=options.spread and own,
         what=f"inputs ({name})",
     )
@@ -222,7 +232,9 @@ def measured(study: Study, renderer: Renderer, judges: Judges, name: str) -> Sub
 
 
 def _photos(study: Study) -> list[Any]:
-    """All splits of the data set."""
+    """All splits of the data set, where their photos are wanted."""
+    if study.options.real != "all":
+        return []
     size = study.renderer.model.family.size
     return [study.data.open(split, size) for split in SPLITS]
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +22,7 @@ from fiancee_jax.models.branches import Guide, Taps
 from fiancee_jax.models.layers import initialise, power_iteration
 from fiancee_jax.models.staged import Inputs
 from fiancee_jax.routing import menu
-from fiancee_jax.training import backbone, measure, preview
+from fiancee_jax.training import backbone, focus, measure, preview
 from fiancee_jax.training.adversarial import (
     discriminate,
     discriminator_terms,
@@ -80,19 +81,25 @@ def perceptual(phase: BranchesPhase) -> tuple[str, ...]:
     return (phase.lpips_net, "vgg") if phase.lpips_vgg > 0 else (phase.lpips_net,)
 
 
-def make_step(model: MultiExit, phase: BranchesPhase, out_shardings: Any = None) -> Any:
+def make_step(
+    model: MultiExit,
+    phase: BranchesPhase,
+    out_shardings: Any = None,
+    router: nn.Module | None = None,
+) -> Any:
     """The jitted step (state, frozen, batch, key, nets) -> (state, metrics); donates the state.
 
-    `nets` are `perceptual`'s.
+    `nets` are `perceptual`'s. With a `router` `frozen` holds its variables too, by that name.
     """
     model = dataclasses.replace(model, dtype=phase.precision)
-    step = kernel_gradient.by_bands()(functools.partial(train_step, model, phase))
+    step = kernel_gradient.by_bands()(functools.partial(train_step, model, phase, router))
     return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
 
 
 def train_step(
     model: MultiExit,
     phase: BranchesPhase,
+    router: nn.Module | None,
     state: State,
     frozen: Variables,
     batch: Batch,
@@ -105,6 +112,7 @@ def train_step(
     inputs = model.encode(frozen, {**given, "z": random_latents(model, batch, k_z)})
     target, taps = model.full(frozen, inputs)
     context = (inputs, taps, model.guide(frozen, inputs, taps), target)
+    weights = _weights(model, phase, router, frozen, inputs)
     chosen = choose(k_exits, len(model.exits), phase.exits_per_step)
     critic = _critic(model, state)
     metrics: Metrics = {}
@@ -114,7 +122,8 @@ def train_step(
         branch, opt = state["branches"][exit.name], state["opt"][exit.name]
         # One branch after the other: the next waits, so that no two hold their activations at once.
         context, new = jax.lax.optimization_barrier((context, new))
-        update = functools.partial(_update, model, phase, exit, context, nets, critic)
+        weight = None if weights is None else weights[i]
+        update = functools.partial(_update, model, phase, exit, context, weight, nets, critic)
         if phase.exits_per_step:
             terms = jax.eval_shape(update, branch, opt)[-1]
             skip = functools.partial(_skip, target, terms)
@@ -143,6 +152,20 @@ def choose(key: Array, exits: int, count: int) -> Array:
     return jnp.zeros(exits, bool).at[jax.random.permutation(key, exits)[:count]].set(True)
 
 
+def _weights(
+    model: MultiExit,
+    phase: BranchesPhase,
+    router: nn.Module | None,
+    frozen: Variables,
+    inputs: Inputs,
+) -> Array | None:
+    """How much every input counts for every exit, [n, b]; None: all alike."""
+    if router is None:
+        return None
+    predicted: Any = router.apply(frozen["router"], *model.view(frozen, inputs))
+    return focus.weights(predicted, phase.focus)
+
+
 def _critic(model: MultiExit, state: State) -> Any:
     """The discriminator with its current weights, or None where it is not trained."""
     if "d_params" not in state:
@@ -155,12 +178,16 @@ def _update(
     phase: BranchesPhase,
     exit: Exit,
     context: tuple[Inputs, Taps, Guide, Array],
+    weight: Array | None,
     nets: tuple[lpips.LpipsParams, ...],
     critic: Any,
     branch: Any,
     opt: Any,
 ) -> tuple[Any, Any, Array, dict[str, Array]]:
-    """One Adam step of one branch: its variables, optimiser state, picture and loss terms."""
+    """One Adam step of one branch: its variables, optimiser state, picture and loss terms.
+
+    The terms are plain means, whatever the inputs' weights [b] in the loss are.
+    """
     inputs, taps, guide, target = context
 
     def loss(params: Any) -> Any:
@@ -174,15 +201,19 @@ def _update(
             mutable=["batch_stats"],
         )
         picture = picture.astype(jnp.float32)  # pyright: ignore[reportAttributeAccessIssue]
-        terms = {
-            "l1": jnp.mean(losses.l1(picture, target)),  # pyright: ignore[reportArgumentType]
-            "lpips": jnp.mean(lpips.distance(nets[0], picture, target)),  # pyright: ignore[reportArgumentType]
+        each = {
+            "l1": losses.l1(picture, target),  # pyright: ignore[reportArgumentType]
+            "lpips": lpips.distance(nets[0], picture, target),  # pyright: ignore[reportArgumentType]
         }
-        total = phase.l1 * terms["l1"] + phase.lpips * terms["lpips"]
+        total = phase.l1 * weighted(each["l1"], weight) + phase.lpips * weighted(
+            each["lpips"], weight
+        )
         if phase.lpips_vgg > 0:
-            some, real = picture[::VGG_EVERY], target[::VGG_EVERY]
-            terms["lpips_vgg"] = jnp.mean(lpips.distance(nets[1], some, real))  # pyright: ignore[reportArgumentType]
-            total = total + phase.lpips_vgg * terms["lpips_vgg"]
+            some = slice(None, None, VGG_EVERY)
+            each["lpips_vgg"] = lpips.distance(nets[1], picture[some], target[some])  # pyright: ignore[reportArgumentType]
+            counts = None if weight is None else weight[some]
+            total = total + phase.lpips_vgg * weighted(each["lpips_vgg"], counts)
+        terms = {name: jnp.mean(values) for name, values in each.items()}
         if critic is not None:
             terms["adv"] = model.family.generator_loss(critic, picture, inputs)  # pyright: ignore[reportArgumentType]
             total = total + phase.adversarial * terms["adv"]
@@ -192,6 +223,11 @@ def _update(
     step, opt = optimizer(phase).update(grad, opt)
     params, terms = optax.apply_updates(branch["params"], step), terms | norms("", grad, step)
     return {**branch, "params": params, **changed}, opt, picture, terms
+
+
+def weighted(values: Array, weight: Array | None) -> Array:
+    """Mean of [b] values with these weights, or of all alike."""
+    return jnp.mean(values if weight is None else weight * values)
 
 
 def _skip(
@@ -236,13 +272,17 @@ def run(work: Workspace) -> None:
         like = work.place(like)
         state = with_discriminator(phase, state, work.store.train("backbone", like))
     state = work.place(state)
-    step = make_step(model, phase, step_shardings(state, work.config))
+    router, given = focus.load_router(work.config), frozen
+    if router is not None:
+        given = {**frozen, "router": jax.device_put(router.variables, work.replicated)}
+    net = None if router is None else router.net
+    step = make_step(model, phase, step_shardings(state, work.config), net)
     nets = tuple(map(work.perceptual, perceptual(phase)))
     fit(
         work,
         "branches",
         state,
-        lambda s, batch, key: step(s, frozen, batch, key, nets),
+        lambda s, batch, key: step(s, given, batch, key, nets),
         work.loader("train", phase.batch_size, "branches"),
         phase.steps,
         model_of=lambda s: s["branches"],

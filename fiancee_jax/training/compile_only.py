@@ -23,7 +23,7 @@ from fiancee_jax.data import Batch
 from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.models import lpips
-from fiancee_jax.training import backbone, branches, checks
+from fiancee_jax.training import backbone, branches, checks, focus
 from fiancee_jax.training.sharding import shardings, step_shardings
 
 Placed = tuple[Any, tuple[Any, ...]]  # a jitted step, and the shapes of its arguments
@@ -96,7 +96,7 @@ def backbone_step(config: Config, topology: Topology) -> Placed:
 
 
 def branches_step(config: Config, topology: Topology) -> Placed:
-    """The step of phase 3: state, frozen backbone and bank, batch, key, LPIPS."""
+    """The step of phase 3: state, frozen backbone and bank (and router), batch, key, LPIPS."""
     phase, model = config.branches, MultiExit.of(config)
     state = jax.eval_shape(lambda: branches.init_state(model, phase, np.random.default_rng(0)))
     if phase.adversarial > 0:
@@ -104,11 +104,15 @@ def branches_step(config: Config, topology: Topology) -> Placed:
         state = jax.eval_shape(
             lambda s, t: branches.with_discriminator(phase, s, t), state, trained
         )
-    shared = (model._abstract[0], _key(), tuple(map(_perceptual, branches.perceptual(phase))))
+    router, frozen = focus.load_router(config), model._abstract[0]
+    if router is not None:
+        frozen = {**frozen, "router": jax.tree.map(_shape, router.variables)}
+    shared = (frozen, _key(), tuple(map(_perceptual, branches.perceptual(phase))))
     frozen, key, nets = topology.replicated(shared)
     state = placed(state, shardings(state, topology.mesh, config))
     batch = topology.split(abstract_batch(model, phase.batch_size))
-    step = branches.make_step(model, phase, step_shardings(state, config))
+    net = None if router is None else router.net
+    step = branches.make_step(model, phase, step_shardings(state, config), net)
     return step, (state, frozen, batch, key, nets)
 
 
@@ -134,6 +138,10 @@ def _backbone_state(model: MultiExit, config: Config) -> Any:
 
 def _perceptual(net: Any) -> Any:
     return jax.eval_shape(lambda: lpips.load(net))
+
+
+def _shape(array: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
 def _key() -> Any:

@@ -22,7 +22,15 @@ from fiancee_jax.config import (
 from fiancee_jax.config_check import check_config
 from fiancee_jax.errors import Interrupted, UserError
 from fiancee_jax.hosts import is_first, meet
-from fiancee_jax.training import backbone, branches, calibration, checks, guide_bank, predictor
+from fiancee_jax.training import (
+    backbone,
+    branches,
+    calibration,
+    checks,
+    focus,
+    guide_bank,
+    predictor,
+)
 from fiancee_jax.training.lock import locked
 from fiancee_jax.training.log import Log
 from fiancee_jax.training.workspace import Workspace
@@ -56,7 +64,7 @@ def train(
         The workdir.
 
     Raises:
-        UserError: bad config, data or workdir, or a predecessor that is missing.
+        UserError: bad config, data, workdir or router, or a predecessor that is missing.
         Interrupted: SIGTERM or SIGINT; what was done is saved.
     """
     checks.phases_exist(phases)
@@ -74,6 +82,8 @@ def train(
     checks.has_predecessors(workdir, config, store, due)
     checks.keeps_import(workdir, config, store, due, rerun)
     checks.batches_split(config, due)
+    if "branches" in due:
+        focus.load_router(config)  # there, and of these networks
     checks.make_writable(workdir)
     sources = checks.open_data(config, due)
     with locked(workdir) if is_first() else contextlib.nullcontext():
