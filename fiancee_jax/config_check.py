@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any, get_args
 
-from fiancee_jax.config import CalibrationPhase, Config, Guides
+from fiancee_jax.config import CalibrationPhase, Config, Guides, PredictorPhase
 from fiancee_jax.errors import UserError
 from fiancee_jax.phases import Precision
 
@@ -57,6 +57,7 @@ def check_config(config: Config) -> None:
         )
     _check_composed(config)
     _check_numbers(config)
+    _check_cells(config.predictor)
     _check_calibration(config.calibration)
     _check_precision(config)
     _check_guides(config.guides, config.model, min(e.tap for e in config.exits))
@@ -131,6 +132,19 @@ def _check_numbers(config: Config) -> None:
         raise UserError(
             f"predictor.inputs is {phase.inputs} and predictor.holdout {phase.holdout:g}; at least "
             "one input must be held out and one left to train on: take a holdout of, say, 0.1."
+        )
+
+
+def _check_cells(phase: PredictorPhase) -> None:
+    if phase.cells < 0:
+        raise UserError(f"predictor.cells is {phase.cells:g}; it is a weight, 0 or more.")
+    wanted = {"hidden": 0, "members": 1, "sees": "both"}
+    other = [f"{k} {getattr(phase, k)}" for k, v in wanted.items() if getattr(phase, k) != v]
+    other += ["channels 0"] if not phase.channels else []
+    if phase.cells and other:
+        raise UserError(
+            f"predictor.cells is {phase.cells:g}, which predicts cell by cell; that goes with "
+            f"predictor.hidden 0, members 1, sees both and some channels. Found {', '.join(other)}."
         )
 
 

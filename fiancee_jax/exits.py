@@ -24,7 +24,7 @@ from fiancee_jax import cost, guides
 from fiancee_jax.config import Config, Exit, Guides, PredictorPhase
 from fiancee_jax.models import winograd
 from fiancee_jax.models.branches import Backbone, Branch, Guide, Taps
-from fiancee_jax.models.predictor import Predictor, Predictors
+from fiancee_jax.models.predictor import CellPredictor, Predictor, Predictors
 from fiancee_jax.models.staged import Inputs, PyTree, StagedGenerator
 from fiancee_jax.phases import Precision
 
@@ -80,9 +80,11 @@ class MultiExit:
         """The branch module of one exit."""
         return Branch(self.family, exit, self.guides)
 
-    def predictor_net(self) -> Predictor | Predictors:
+    def predictor_net(self) -> Predictor | CellPredictor | Predictors:
         """The predictor module."""
         phase, exits = self.predictor, len(self.exits)
+        if phase.cells:
+            return CellPredictor(exits, phase.channels, phase.squares)
         options = (exits, phase.channels, phase.hidden, phase.sees, phase.squares)
         return Predictor(*options) if phase.members == 1 else Predictors(phase.members, *options)
 

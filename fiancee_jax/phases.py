@@ -185,6 +185,9 @@ class PredictorPhase:
         sees: the family's view of the input, or one part of it: the ``grid`` (OASIS: class shares)
             or the ``vector`` (OASIS: z).
         squares: the vector's squares are seen beside it: difficulty often grows both ways.
+        cells: weight of the squared errors cell by cell of the view's grid, in units of the mean,
+            beside those of the whole; 0: only the whole is measured. A predictor with cells has two
+            convolutions of `channels`, and no `hidden` units.
         members: so many predictors are trained and their geometric mean is taken.
         holdout: share of the measured inputs that is kept to report its error.
     """
@@ -200,6 +203,7 @@ class PredictorPhase:
     weight_decay: float = 1.0
     sees: Literal["both", "grid", "vector"] = "both"
     squares: bool = False
+    cells: float = 0.0
     members: int = 1
     holdout: float = 0.1
 

@@ -242,6 +242,13 @@ def test_tiny_can_work():
         (with_phase("logging", every=0), "logging.every is 0"),
         (with_phase("logging", keep_every=-500), "keep_every is -500; it must be 0 or a multiple"),
         (with_phase("logging", keep_every=750), "keep_every is 750.*checkpoint_every, 500: others"),
+        (with_phase("predictor", cells=-1.0), "predictor.cells is -1; it is a weight"),
+        (
+            with_phase("predictor", cells=0.3, members=2),
+            "goes with predictor.hidden 0, members 1.*Found hidden 8, members 2",
+        ),
+        (with_phase("predictor", cells=0.3, hidden=0, channels=0), "Found channels 0"),
+        (with_phase("branches", focus=1.5), "branches.focus is 1.5; it is a share"),
         (with_phase("predictor", holdout=0.0), "holdout 0; at least one input must be held out"),
         (with_phase("predictor", inputs=1), "predictor.inputs is 1"),
         (changed(guides=Guides(form="patch", patch_stage=2)), "patch_stage is 2.*from 1 to 1"),

@@ -68,6 +68,9 @@ def test_configs_of_baselines():
     assert students.exits == (Exit(0, 0.4), Exit(0, 0.6))
     assert students.branches == base.branches  # the same losses and as many steps
     assert students.guides == base.guides
+    routed = dataclasses.replace(base.branches, router="runs/first")
+    others = derive.baseline_config(dataclasses.replace(base, branches=routed), "students", [0.4])
+    assert others.branches == base.branches  # a router knows other exits than theirs
     zeros = derive.baseline_config(base, "zero_guides")
     assert (zeros.guides.form, zeros.exits) == ("zeros", base.exits)
 

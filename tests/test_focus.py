@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from tiny import tiny_config, tiny_model, tiny_renderer, tiny_workdir
 
 from fiancee_jax.config import BranchesPhase, Config, Exit
-from fiancee_jax.config_check import check_config
 from fiancee_jax.data import Batch
 from fiancee_jax.errors import UserError
 from fiancee_jax.models import lpips
@@ -140,8 +139,3 @@ def test_a_router_needs_a_predictor_and_a_place(tmp_path):
         focus.load_router(routed_by(folder))
     with pytest.raises(UserError, match="nowhere"):
         focus.load_router(routed_by(tmp_path / "nowhere"))
-
-
-def test_focus_is_a_share():
-    with pytest.raises(UserError, match=r"branches.focus is 1.5; it is a share"):
-        check_config(routed_by("", focus=1.5))

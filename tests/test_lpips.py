@@ -71,6 +71,19 @@ def test_distance_of_features_matches_numpy(alex):
     np.testing.assert_allclose(L.distance(alex, noise(0), noise(1)), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(4, 5), (2, 2), (16, 20)])
+def test_cells_have_the_distance_as_their_mean_and_say_where_it_is(alex, shape):
+    a = noise(0, (2, 64, 80, 3))
+    b = a.at[0, :32, :40].set(noise(1, (32, 40, 3)))  # another picture's upper left quarter
+    fa, fb = L.features(alex, a), L.features(alex, b)
+    cells = np.asarray(L.cells_from_features(alex, fa, fb, shape))
+    assert cells.shape == (2, *shape)
+    np.testing.assert_allclose(cells.mean((1, 2)), L.distance(alex, a, b), rtol=1e-5)
+    quarter = cells[0, : shape[0] // 2, : shape[1] // 2]
+    assert quarter.mean() > 3 * cells[0].mean() / 2  # deeper layers see beyond its border
+    assert not cells[1].any()
+
+
 def test_symmetric_zero_on_itself_and_per_picture(alex):
     a, b = noise(0), noise(1)
     forth = L.distance(alex, a, b)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fiancee_jax.config import Exit, Guides, PredictorPhase
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.models.oasis import Oasis
-from fiancee_jax.models.predictor import Predictor, Predictors
+from fiancee_jax.models.predictor import CellPredictor, Predictor, Predictors
 from fiancee_jax.training import predictor as phase
 
 NET = Predictor(4, channels=3, hidden=5)
@@ -171,3 +171,47 @@ def test_without_layers_convolutions_are_still_seen():
     params: Any = Predictor(3, channels=4, hidden=0).init(jax.random.key(0), GRID, VECTOR)["params"]
     assert set(params) == {"conv_0", "conv_1", "offset", "out"}
     assert params["out"]["kernel"].shape == (4 + 4 + 3 + 2, 3)
+
+
+# --- cell by cell -------------------------------------------------------------------------------
+CELLS = CellPredictor(3, channels=4, squares=True)
+
+
+def test_cells_by_hand():
+    variables = by_hand.filled(CELLS.init, GRID, VECTOR)
+    p = jax.tree.map(np.asarray, variables["params"])
+    x = np.maximum(by_hand.conv(p["conv_0"], GRID), 0)
+    x = np.maximum(by_hand.conv(p["conv_1"], x), 0) @ p["out"]["kernel"] + p["out"]["bias"]
+    seen = np.concatenate([VECTOR, VECTOR**2 - 1], 1) @ p["vector"]["kernel"] + p["offset"]
+    steps = np.exp(x + seen[:, None, None])
+    expected = np.cumsum(steps[..., ::-1], -1)[..., ::-1]
+    found: Any = CELLS.apply(variables, GRID, VECTOR, method="cells")
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    whole: Any = jax.jit(CELLS.apply)(variables, GRID, VECTOR)
+    np.testing.assert_allclose(whole, expected.mean((1, 2)), rtol=1e-4)
+    assert (np.diff(whole, axis=1) <= 0).all()
+
+
+def test_cells_teach_where_an_error_is():
+    """Of 64 inputs, whose wholes are all alike: only their cells tell which class is hard."""
+    model = small(PredictorPhase(channels=4, hidden=0, cells=1.0, steps=60, lr=2e-2))
+    assert isinstance(model.predictor_net(), CellPredictor)
+    rng = np.random.default_rng(0)
+    hard = rng.permuted(np.tile(np.arange(64) < 16, (64, 1)), axis=1).reshape(64, 8, 8)
+    grid = np.eye(10, dtype=np.float32)[np.where(hard, 3, rng.integers(4, 10, hard.shape))]
+    vector = rng.standard_normal((64, 8)).astype(np.float32)
+    cells = np.where(hard, 0.2, 0.02)[:, None] * np.array([1.0, 0.5]).reshape(1, 2, 1, 1)
+    target = cells.mean((2, 3)).astype(np.float32)
+    state = phase.init_state(model, model.predictor, jnp.asarray(target), jax.random.key(0))
+    first: Any = model.predictor_net().apply({"params": state["params"]}, grid, vector)
+    np.testing.assert_allclose(first, target, rtol=1e-4)
+    for _ in range(60):
+        batch = (grid, vector, target, cells.astype(np.float16))
+        state, metrics = phase.train_step(model, model.predictor, state, batch)
+    assert np.isfinite(metrics["loss"][0])
+    one, all_hard = grid.copy(), np.broadcast_to(np.eye(10, dtype=np.float32)[3], grid.shape)
+    net = jax.jit(model.predictor_net().apply)
+    found: Any = net({"params": state["params"]}, all_hard, vector)
+    assert found.mean() > 2 * target.mean()  # a map of that class alone, seen nowhere
+    again: Any = net({"params": state["params"]}, one, vector)
+    np.testing.assert_allclose(again.mean(0), target.mean(0), rtol=0.15)

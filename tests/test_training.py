@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import time
 
@@ -94,6 +95,20 @@ def test_all_phases_leave_a_model_that_routes(trained):
         "backbone_000004.png",
         "branches_000003.png",
     }
+
+
+def test_a_predictor_of_cells_is_trained_on_measured_cells(trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    phase = dataclasses.replace(config().predictor, cells=0.3, hidden=0)
+    train(config(predictor=phase), copy, phases=["predictor"], rerun=True)
+    renderer = fj.load(copy)
+    columns = [config().exits.index(exit) for exit in renderer.model.exits]
+    with np.load(copy / "predictor_targets.npz") as kept:
+        assert kept["cells"].shape == (16, len(columns), 4, 4)
+        means = kept["cells"].mean((2, 3), np.float32)
+        np.testing.assert_allclose(means, kept["lpips"][:, columns], rtol=2e-3)
+    r = renderer(np.zeros((3, *SIZE), np.int32), key=jax.random.key(0), max_lpips=0.1)
+    assert (np.diff(r.predicted_lpips, axis=1) <= 0).all()
 
 
 def test_a_finished_run_is_left_alone(trained, capsys):

@@ -151,6 +151,23 @@ def distance_from_features(
     return stacked if layers else jnp.sum(stacked, axis=-1)
 
 
+def cells_from_features(
+    params: LpipsParams, fa: Features, fb: Features, shape: tuple[int, int]
+) -> Float[Array, "b h w"]:
+    """LPIPS place by place on a grid of `shape`; the mean over the grid is the distance.
+
+    The maps of the five taps, which are of different sizes, are resized and added. None loses or
+    gains in its mean.
+    """
+    total = jnp.zeros((len(fa[0]), *shape))
+    for head, u, v in zip(params.heads, fa, fb, strict=True):
+        place = jnp.sum(_channels(head) * jnp.square(u - v), axis=-1)
+        resized = jax.image.resize(place, total.shape, "linear")
+        mean, kept = (jnp.mean(x, axis=(1, 2), keepdims=True) for x in (place, resized))
+        total = total + resized * jnp.where(kept > 0, mean / jnp.where(kept > 0, kept, 1.0), 0.0)
+    return total
+
+
 def load(net: str = "alex", path: PathLike | None = None) -> LpipsParams:
     """Frozen float32 weights of `net` ("alex" or "vgg").
 

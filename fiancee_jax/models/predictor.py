@@ -49,6 +49,41 @@ class Predictor(nn.Module):
         return jnp.cumsum(steps[:, ::-1], axis=1)[:, ::-1]
 
 
+class CellPredictor(nn.Module):
+    """Distances as means over the grid's cells, each of which has been measured.
+
+    LPIPS is a mean over places, so that one measured input teaches as many lessons as the grid has
+    cells: what the networks make of a place depends on what is near it. The logarithm of a cell's
+    part is that of two convolutions there, plus what the vector says of all cells alike.
+    """
+
+    num_exits: int  # early exits, without the backbone
+    channels: int = 32  # of the two convolutions
+    squares: bool = False  # of the vector, beside it
+
+    @nn.compact
+    def cells(
+        self, grid: Float[Array, "b h w c"], vector: Float[Array, "b d"]
+    ) -> Float[Array, "b h w n"]:
+        """The parts of every cell, >= 0 and falling with cost, as `Predictor`'s distances do."""
+        offset = self.param("offset", nn.initializers.constant(-4.0), (self.num_exits,))
+        vector = jnp.concatenate([vector, vector**2 - 1], -1) if self.squares else vector
+        x = nn.relu(nn.Conv(self.channels, (3, 3), name="conv_0")(grid))
+        x = nn.relu(nn.Conv(self.channels, (3, 3), name="conv_1")(x))
+        zeros = nn.initializers.zeros
+        here = nn.Dense(self.num_exits, name="out", kernel_init=zeros)(x)
+        all_alike = nn.Dense(self.num_exits, name="vector", use_bias=False, kernel_init=zeros)
+        x = here + (all_alike(vector) + offset.reshape(1, -1))[:, None, None]
+        steps = jnp.exp(jnp.clip(x, -12.0, 3.0))
+        return jnp.cumsum(steps[..., ::-1], axis=-1)[..., ::-1]
+
+    def __call__(
+        self, grid: Float[Array, "b h w c"], vector: Float[Array, "b d"]
+    ) -> Float[Array, "b n"]:
+        """As `Predictor`."""
+        return self.cells(grid, vector).mean((1, 2))
+
+
 class Predictors(nn.Module):
     """Several predictors that start differently; their geometric mean errs less than each."""
 

@@ -22,7 +22,7 @@ SPLITS = {  # that a phase reads
     "predictor": ("predictor",),
     "calibration": ("calibration",),
 }
-_NET = ("channels", "hidden", "sees", "squares", "members")
+_NET = ("channels", "hidden", "sees", "squares", "cells", "members")
 _PREDICTOR = ("model", "guides", "exits", *(f"predictor.{field}" for field in _NET))
 SHAPED_BY = {  # the fields of a config that a phase's checkpoint depends on
     "backbone": ("model",),

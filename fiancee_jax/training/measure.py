@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +32,18 @@ def distances(
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
+def cells(
+    model: MultiExit, variables: Variables, inputs: Inputs, net: lpips.LpipsParams
+) -> tuple[Float[Array, "b n h w"], Float[Array, "b n"]]:
+    """As `distances`, but of LPIPS what each cell of the view's grid has; their mean is LPIPS."""
+    shape = model.view_shapes[0].shape[1:3]
+    *early, full = model.pictures(variables, inputs)
+    target = lpips.features(net, full)
+    found = [lpips.cells_from_features(net, lpips.features(net, x), target, shape) for x in early]
+    return jnp.stack(found, axis=1), jnp.stack([losses.l1(x, full) for x in early], axis=1)
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
 def view(model: MultiExit, variables: Variables, inputs: Inputs) -> tuple[Array, Array]:
     """What the predictor sees of the inputs."""
     return model.view(variables, inputs)
@@ -46,6 +57,7 @@ def records(
     batch_size: int,
     compose: float = 0.0,
     of_train: float = 0.0,
+    by_cell: bool = False,
 ) -> dict[str, np.ndarray]:
     """Measures all exits on `count` fresh inputs of the split ``predictor`` (augmented, random z).
 
@@ -54,7 +66,8 @@ def records(
 
     Returns:
         ``lpips`` and ``l1`` [count, exits - 1], and the predictor's views ``grid`` (float16) and
-        ``vector``.
+        ``vector``. If `by_cell`, also ``cells`` [count, exits - 1, h, w] (float16): what each cell
+        of the grid has of LPIPS.
     """
     net, columns = work.perceptual("alex"), []
     total = -(-count // batch_size)
@@ -65,12 +78,15 @@ def records(
         inputs = {**given, "z": random_latents(work.model, batch, key)}
         inputs = rendering.encode(work.model, variables, inputs)
         seen = view(work.model, variables, inputs)
-        row: Any = (*distances(work.model, variables, inputs, net), *seen)
-        columns.append(gathered(row))
+        found = (cells if by_cell else distances)(work.model, variables, inputs, net)
+        columns.append(gathered((*found, *seen)))
         work.log.advance(i + 1)
     work.log.end()
-    lpips_, l1, grid, vector = (np.concatenate(x)[:count] for x in zip(*columns, strict=True))
-    return {"lpips": lpips_, "l1": l1, "grid": grid.astype(np.float16), "vector": vector}
+    found, l1, grid, vector = (np.concatenate(x)[:count] for x in zip(*columns, strict=True))
+    measured = {"l1": l1, "grid": grid.astype(np.float16), "vector": vector}
+    if by_cell:
+        return {"lpips": found.mean((2, 3)), "cells": found.astype(np.float16), **measured}
+    return {"lpips": found, **measured}
 
 
 def _drawn(

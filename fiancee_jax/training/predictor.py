@@ -45,9 +45,24 @@ def init_state(model: MultiExit, phase: PredictorPhase, targets: Array, key: Arr
 
 
 def loss_fn(
-    model: MultiExit, params: Any, grid: Array, vector: Array, target: Float[Array, "b n"]
+    model: MultiExit,
+    params: Any,
+    grid: Array,
+    vector: Array,
+    target: Float[Array, "b n"],
+    cells: Float[Array, "b n h w"] | None = None,
 ) -> Float[Array, ""]:
-    """Mean squared difference of log distances, of each member by itself."""
+    """Mean squared difference of log distances, of each member by itself.
+
+    With measured `cells` those of the cells beside it, in units of each exit's mean in the batch:
+    they are not of logarithms, so that their sum has no bias.
+    """
+    if cells is not None:
+        net = model.predictor_net()
+        found: Any = net.apply({"params": params}, grid, vector, method="cells")
+        total = jnp.log(found.mean((1, 2)) + FLOOR) - jnp.log(target + FLOOR)
+        apart = (found - jnp.moveaxis(cells, 1, -1)) / target.mean(0).reshape(1, 1, 1, -1)
+        return jnp.mean(total**2) + model.predictor.cells * jnp.mean(apart**2)
     method = "each" if model.predictor.members > 1 else None
     predicted: Any = model.predictor_net().apply({"params": params}, grid, vector, method=method)
     target = jnp.broadcast_to(target, predicted.shape)
@@ -58,7 +73,7 @@ def loss_fn(
 def train_step(
     model: MultiExit, phase: PredictorPhase, state: State, batch: Any
 ) -> tuple[State, Metrics]:
-    """One AdamW update on (grid, vector, target)."""
+    """One AdamW update on (grid, vector, target), or also cells."""
     loss, grad = jax.value_and_grad(functools.partial(loss_fn, model))(state["params"], *batch)
     step, opt = optimizer(phase).update(grad, state["opt"], state["params"])
     terms = {"loss": loss, **norms("", grad, step)}
@@ -104,11 +119,11 @@ def run(work: Workspace) -> None:
     exits = kept_exits(work)
     model = MultiExit.of(work.config, exits)
     found = _measured(work, exits, model)
-    columns = (found["grid"], found["vector"], found["target"])
+    columns = tuple(found[name] for name in _columns(phase))
     train = int(len(found["target"]) * (1 - phase.holdout))
     shard = jax.process_index(), jax.process_count()
     rows = Rows(tuple(c[:train] for c in columns), phase.batch_size, work.config.seed, shard)
-    held = tuple(np.asarray(c[train:], np.float32) for c in columns)
+    held = tuple(np.asarray(c[train:], np.float32) for c in columns[:3])
     targets = jnp.asarray(found["target"][:train])
     state = init_state(model, phase, targets, work.key("init", 3))
     fit(
@@ -123,6 +138,11 @@ def run(work: Workspace) -> None:
     )
 
 
+def _columns(phase: PredictorPhase) -> tuple[str, ...]:
+    """What the predictor is trained on."""
+    return ("grid", "vector", "target", *(["cells"] if phase.cells else []))
+
+
 def kept_exits(work: Workspace) -> tuple[Exit, ...]:
     """The exits on the menu."""
     return menu.kept(work.store.extra("branches")["menu"])
@@ -131,7 +151,7 @@ def kept_exits(work: Workspace) -> tuple[Exit, ...]:
 def _measured(work: Workspace, exits: tuple[Exit, ...], model: MultiExit) -> Any:
     """Views and targets, measured once and kept in ``predictor_targets.npz`` for a resumed run."""
     phase, path = work.config.predictor, work.workdir / "predictor_targets.npz"
-    drawn = f"{phase.inputs} {phase.compose:g} {phase.of_train:g}"
+    drawn = f"{phase.inputs} {phase.compose:g} {phase.of_train:g}" + " cells" * bool(phase.cells)
     source = f"{work.store.latest('branches')} {drawn} {[e.name for e in exits]}"
     if work.store.latest("predictor") and path.is_file():
         with np.load(path) as kept:
@@ -139,11 +159,14 @@ def _measured(work: Workspace, exits: tuple[Exit, ...], model: MultiExit) -> Any
                 return dict(kept)
     variables = work.frozen("backbone", "guides", "branches")
     count = phase.inputs, work.config.branches.batch_size
+    options: Any = {"compose": phase.compose, "of_train": phase.of_train}
     found = measure.records(
-        work, "predictor", variables, *count, compose=phase.compose, of_train=phase.of_train
+        work, "predictor", variables, *count, **options, by_cell=phase.cells > 0
     )
     columns = [work.model.exits.index(e) for e in model.exits]
     found["target"] = np.asarray(running_max(jnp.asarray(found["lpips"][:, columns])))
+    if phase.cells:
+        found["cells"] = found["cells"][:, columns]
     arrays: dict[str, Any] = {"source": np.array(source), **found}
     if is_first():
         unfinished = path.with_name("predictor_targets.tmp.npz")
