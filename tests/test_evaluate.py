@@ -41,6 +41,8 @@ def found(workdir, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segmentation.load_or_train, "__defaults__", (SHORT,))
         patch.setattr("fiancee_jax.evaluation.spread.RESAMPLES", 3)
+        for module in ("records", "examples"):
+            patch.setattr(f"fiancee_jax.evaluation.{module}.BATCH", 8)
         words = ["evaluate", "--model", str(workdir), "--out", str(out), "--limit", "6"]
         main([*words, "--real", "all", "--spread"])
     return out

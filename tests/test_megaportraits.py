@@ -254,7 +254,7 @@ def test_motions_of_the_right_driver_are_rewarded():
     )
 
 
-@pytest.mark.parametrize("roll", [False, True])
+@pytest.mark.parametrize("roll", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_poses_and_contrast_ask_the_generators_networks(drawn, roll):
     model, variables = drawn
     family = dataclasses.replace(FAMILY, roll=roll, pose=2.0, contrast=3.0)

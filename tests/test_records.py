@@ -10,7 +10,7 @@ from fiancee_jax.evaluation.records import Judges
 from fiancee_jax.inference import file_latent
 from fiancee_jax.models import lpips
 
-RENDERER = tiny_renderer()
+RENDERER = tiny_renderer(blocks=3)
 SOURCE = Landscapes(report=5).open("report", (32, 32))
 
 

@@ -46,6 +46,7 @@ SIZE = (32, 32)
 
 def config(**changes):
     base = tiny_config(
+        blocks=3,
         z_dim=8,
         backbone=BackbonePhase(
             steps=4, batch_size=4, step="fused", lr_g=1e-3, lr_d=1e-3, recollect=1, init_gain=1.0
@@ -104,7 +105,7 @@ def test_a_predictor_of_cells_is_trained_on_measured_cells(trained, tmp_path):
     renderer = fj.load(copy)
     columns = [config().exits.index(exit) for exit in renderer.model.exits]
     with np.load(copy / "predictor_targets.npz") as kept:
-        assert kept["cells"].shape == (16, len(columns), 4, 4)
+        assert kept["cells"].shape == (16, len(columns), *kept["grid"].shape[1:3])
         means = kept["cells"].mean((2, 3), np.float32)
         np.testing.assert_allclose(means, kept["lpips"][:, columns], rtol=2e-3)
     r = renderer(np.zeros((3, *SIZE), np.int32), key=jax.random.key(0), max_lpips=0.1)

@@ -22,13 +22,13 @@ MAPS, LATENTS = 8, 16
 
 def config(**changes):
     """Inputs may be flipped in training; calibration must not notice."""
-    return tiny_config(**{"augment": Augment(flip=True), **changes})
+    return tiny_config(**{"augment": Augment(flip=True), "blocks": 3, **changes})
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    renderer = tiny_renderer(augment=Augment(flip=True))
+    renderer = tiny_renderer(augment=Augment(flip=True), blocks=3)
     tiny_workdir(folder, renderer)
     return folder
 
