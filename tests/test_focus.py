@@ -118,17 +118,35 @@ def test_the_predictor_of_a_workdir_is_the_router(first):
     model, variables = tiny_model()
     assert found.net == model.predictor_net()
     jax.tree.map(np.testing.assert_array_equal, found.variables, variables["predictor"])
+    phase = BranchesPhase()
+    state = branches.init_state(model, phase, np.random.default_rng(0), None, found.branches)
+    jax.tree.map(np.testing.assert_array_equal, state["branches"], variables["branches"])
+    moments = jax.tree.leaves([opt[0].nu for opt in state["opt"].values()])
+    assert moments
+    assert not any(np.any(x) for x in moments)  # the optimiser begins anew
     assert focus.load_router(tiny_config()) is None
 
 
 def test_other_exits_or_sizes_are_named(first, tmp_path):
     exits = (Exit(1, 0.5), Exit(2, 0.25))
     other = routed_by(first, dataclasses.replace(tiny_config(), exits=exits))
-    with pytest.raises(UserError, match="exits: tap1_w50 tap2_w50 -> tap1_w50 tap2_w25"):
+    with pytest.raises(UserError, match="exits: tap1_w50 tap2_w50 -> tap2_w25 tap1_w50"):
         focus.load_router(other)
     with pytest.raises(UserError, match=r"(?s)other networks.*width: 2 -> 4"):
         train(routed_by(first, tiny_config(width=4)), tmp_path / "run")
     assert not (tmp_path / "run").exists()  # said before anything is written
+
+
+def test_the_order_of_exits_does_not_matter(first):
+    config = dataclasses.replace(tiny_config(), exits=tiny_config().exits[::-1])
+    assert focus.load_router(routed_by(first, config)) is not None
+
+
+def test_a_run_is_not_its_own_router(first):
+    before = sorted(first.rglob("*"))
+    with pytest.raises(UserError, match=r"the workdir itself.*Train in a copy: cp -r"):
+        train(routed_by(first), first, phases=["branches", "predictor"], rerun=True)
+    assert sorted(first.rglob("*")) == before
 
 
 def test_a_router_needs_a_predictor_and_a_place(tmp_path):

@@ -44,16 +44,23 @@ def optimizer(phase: BranchesPhase) -> optax.GradientTransformation:
 
 
 def init_state(
-    model: MultiExit, phase: BranchesPhase, rng: np.random.Generator, backbone: Any = None
+    model: MultiExit,
+    phase: BranchesPhase,
+    rng: np.random.Generator,
+    backbone: Any = None,
+    trained: Any = None,
 ) -> State:
     """Branches to begin with and optimiser states, by exit name.
 
-    Of the backbone's variables, if they are given, branches inherit what they can.
+    They are those that were trained before, if any are given. Else, of the backbone's variables, if
+    these are given, branches inherit what they can.
     """
     fresh = {e.name: init_branch(model, e, rng) for e in model.exits}
     if backbone is not None:
         inherited = model.family.inherited
         fresh = {e.name: inherited(e, fresh[e.name], backbone) for e in model.exits}
+    if trained is not None:
+        fresh = {e.name: jax.tree.map(jnp.copy, trained[e.name]) for e in model.exits}
     adam = jax.jit(optimizer(phase).init)
     return {"branches": fresh, "opt": {k: adam(v["params"]) for k, v in fresh.items()}}
 
@@ -265,14 +272,15 @@ def run(work: Workspace) -> None:
     """Trains the branches, measures them on unseen inputs and writes the menu."""
     phase, model = work.config.branches, work.model
     frozen = work.frozen("backbone", "guides")
-    trained = hosts.gathered(frozen["backbone"]) if phase.inherit else None
-    state = init_state(model, phase, work.rng("branches"), trained)
+    router, given = focus.load_router(work.config), frozen
+    dense = hosts.gathered(frozen["backbone"]) if phase.inherit else None
+    before = None if router is None else router.branches
+    state = init_state(model, phase, work.rng("branches"), dense, before)
     if phase.adversarial > 0:
         like = backbone.init_state(model, work.config.backbone, work.rng("backbone"))
         like = work.place(like)
         state = with_discriminator(phase, state, work.store.train("backbone", like))
     state = work.place(state)
-    router, given = focus.load_router(work.config), frozen
     if router is not None:
         given = {**frozen, "router": jax.device_put(router.variables, work.replicated)}
     net = None if router is None else router.net

@@ -3,11 +3,13 @@
 An early exit is small: what it learns of inputs that never reach it, it lacks for those that do.
 Han et al. (Learning to Weight Samples for Dynamic Early-exiting Networks, ECCV 2022) therefore give
 each exit of a classifier other weights of the samples. Here a trained predictor says which exit an
-input is for (FIANCEE, section 3.3), so that it knows what the exits become good at.
+input is for (FIANCEE, section 3.3), so that it knows what the exits become good at: a second round
+of training, which goes on from the branches that the predictor was trained for.
 """
 
 from __future__ import annotations
 
+import pathlib
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -17,34 +19,43 @@ from jaxtyping import Array, Float
 from fiancee_jax import inference
 from fiancee_jax.config import Config, difference
 from fiancee_jax.errors import UserError
-from fiancee_jax.exits import Variables
+from fiancee_jax.exits import MultiExit, Variables
 
 
 class Router(NamedTuple):
-    """A trained predictor: its network, and its variables."""
+    """A trained predictor: its network and its variables; and the branches that it knows."""
 
     net: nn.Module
     variables: Variables
+    branches: Variables
 
 
-def load_router(config: Config) -> Router | None:
+def load_router(config: Config, workdir: pathlib.Path | None = None) -> Router | None:
     """The predictor of `branches.router`; None where there is none.
 
     Raises:
-        UserError: no trained model there, one without a predictor, or one of other networks.
+        UserError: no trained model there, one without a predictor, or one of other networks; or it
+            is `workdir`, whose branches are to be trained.
     """
     name = config.branches.router
     if not name:
         return None
-    renderer = inference.load(name)
+    if workdir is not None and pathlib.Path(name).resolve() == workdir.resolve():
+        raise UserError(
+            f"branches.router is {name}, the workdir itself, whose branches make way for new ones. "
+            f"Train in a copy: cp -r {name} DIR, then python train.py DIR --phases branches "
+            f"predictor --rerun --branches.router {name}"
+        )
+    renderer = inference.load(name, sparse=False)
     if not renderer.has_predictor:
         raise UserError(
             f"branches.router is {name}, a model without a predictor, which is what knows the exit "
             f"of an input. Train it first: python train.py {name} --phases predictor"
         )
-    lines = difference(renderer.config, config, ("model",))
-    if renderer.model.exits != config.exits:
-        there, here = (" ".join(e.name for e in x) for x in (renderer.model.exits, config.exits))
+    lines = difference(renderer.config, config, ("model", "guides"))
+    exits = renderer.model.exits, MultiExit.of(config).exits
+    if exits[0] != exits[1]:
+        there, here = (" ".join(e.name for e in x) for x in exits)
         lines.append(f"exits: {there} -> {here}")
     if lines:
         raise UserError(
@@ -53,7 +64,8 @@ def load_router(config: Config) -> Router | None:
             + "\nIts predictor knows its own exits alone: take a model of the same family, sizes "
             "and exits, or leave branches.router empty."
         )
-    return Router(renderer.model.predictor_net(), renderer.variables["predictor"])
+    found = renderer.variables
+    return Router(renderer.model.predictor_net(), found["predictor"], found["branches"])
 
 
 def weights(predicted: Float[Array, "b n"], focus: float) -> Float[Array, "n b"]:

@@ -83,7 +83,7 @@ def train(
     checks.keeps_import(workdir, config, store, due, rerun)
     checks.batches_split(config, due)
     if "branches" in due:
-        focus.load_router(config)  # there, and of these networks
+        focus.load_router(config, workdir)  # there, and of these networks
     checks.make_writable(workdir)
     sources = checks.open_data(config, due)
     with locked(workdir) if is_first() else contextlib.nullcontext():
