@@ -72,6 +72,9 @@ def test_scores_by_all_photos_and_how_far_they_move_by_z(found):
     assert set(spread) == {"fd_efflite0", "miou", "resamples"}
     backbone = next(row for row in result["rows"] if row["policy"] == "backbone")
     assert backbone["samples"] == [6, 19]
+    student = next(row for row in result["rows"] if row["policy"] == "student_1")
+    assert student["samples"] == [6, 19]  # the photos that were looked at for the model
+    assert student["fd_efflite0"] > 0
     assert spread["fd_efflite0"]["first"] == pytest.approx(backbone["fd_efflite0"])
     assert spread["miou"]["first"] == pytest.approx(backbone["miou"])
     assert spread["fd_efflite0"]["second"] != backbone["fd_efflite0"]

@@ -9,6 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+def falling(logs: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
+    """Distances that never rise with cost, of the logarithms of the steps between them."""
+    steps = jnp.exp(jnp.clip(logs, -12.0, 3.0))
+    return jnp.cumsum(steps[..., ::-1], axis=-1)[..., ::-1]
+
+
 class Predictor(nn.Module):
     """A small CNN over the family's view of the input.
 
@@ -45,8 +51,7 @@ class Predictor(nn.Module):
             x = nn.gelu(nn.Dense(self.hidden, name="fc_0")(x) * (1 + gate))
             x = nn.gelu(nn.Dense(self.hidden, name="fc_1")(x))
         x = nn.Dense(self.num_exits, name="out", kernel_init=nn.initializers.zeros)(x)
-        steps = jnp.exp(jnp.clip(x + offset.reshape(1, -1), -12.0, 3.0))
-        return jnp.cumsum(steps[:, ::-1], axis=1)[:, ::-1]
+        return falling(x + offset.reshape(1, -1))
 
 
 class CellPredictor(nn.Module):
@@ -73,9 +78,7 @@ class CellPredictor(nn.Module):
         zeros = nn.initializers.zeros
         here = nn.Dense(self.num_exits, name="out", kernel_init=zeros)(x)
         all_alike = nn.Dense(self.num_exits, name="vector", use_bias=False, kernel_init=zeros)
-        x = here + (all_alike(vector) + offset.reshape(1, -1))[:, None, None]
-        steps = jnp.exp(jnp.clip(x, -12.0, 3.0))
-        return jnp.cumsum(steps[..., ::-1], axis=-1)[..., ::-1]
+        return falling(here + (all_alike(vector) + offset.reshape(1, -1))[:, None, None])
 
     def __call__(
         self, grid: Float[Array, "b h w c"], vector: Float[Array, "b d"]

@@ -55,14 +55,19 @@ def init_state(
     They are those that were trained before, if any are given. Else, of the backbone's variables, if
     these are given, branches inherit what they can.
     """
-    fresh = {e.name: init_branch(model, e, rng) for e in model.exits}
-    if backbone is not None:
-        inherited = model.family.inherited
-        fresh = {e.name: inherited(e, fresh[e.name], backbone) for e in model.exits}
-    if trained is not None:
-        fresh = {e.name: jax.tree.map(jnp.copy, trained[e.name]) for e in model.exits}
+    if trained is None:
+        first = _first_branches(model, rng, backbone)
+    else:
+        first = {e.name: jax.tree.map(jnp.copy, trained[e.name]) for e in model.exits}
     adam = jax.jit(optimizer(phase).init)
-    return {"branches": fresh, "opt": {k: adam(v["params"]) for k, v in fresh.items()}}
+    return {"branches": first, "opt": {k: adam(v["params"]) for k, v in first.items()}}
+
+
+def _first_branches(model: MultiExit, rng: np.random.Generator, backbone: Any) -> dict[str, Any]:
+    fresh = {e.name: init_branch(model, e, rng) for e in model.exits}
+    if backbone is None:
+        return fresh
+    return {e.name: model.family.inherited(e, fresh[e.name], backbone) for e in model.exits}
 
 
 def init_branch(model: MultiExit, exit: Exit, rng: np.random.Generator) -> Any:

@@ -106,7 +106,7 @@ def branches_step(config: Config, topology: Topology) -> Placed:
         )
     router, frozen = focus.load_router(config), model._abstract[0]
     if router is not None:
-        frozen = {**frozen, "router": jax.tree.map(_shape, router.variables)}
+        frozen = {**frozen, "router": jax.eval_shape(lambda: router.variables)}
     shared = (frozen, _key(), tuple(map(_perceptual, branches.perceptual(phase))))
     frozen, key, nets = topology.replicated(shared)
     state = placed(state, shardings(state, topology.mesh, config))
@@ -138,10 +138,6 @@ def _backbone_state(model: MultiExit, config: Config) -> Any:
 
 def _perceptual(net: Any) -> Any:
     return jax.eval_shape(lambda: lpips.load(net))
-
-
-def _shape(array: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
 def _key() -> Any:

@@ -20,27 +20,26 @@ from fiancee_jax.training.adversarial import partly_composed, random_latents
 from fiancee_jax.training.workspace import Workspace
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
+@functools.partial(jax.jit, static_argnames=("model", "by_cell"))
 def distances(
-    model: MultiExit, variables: Variables, inputs: Inputs, net: lpips.LpipsParams
-) -> tuple[Float[Array, "b n"], Float[Array, "b n"]]:
-    """LPIPS and mean absolute difference of each early exit to the backbone, [b, exits - 1]."""
+    model: MultiExit,
+    variables: Variables,
+    inputs: Inputs,
+    net: lpips.LpipsParams,
+    by_cell: bool = False,
+) -> tuple[Float[Array, "b n"] | Float[Array, "b n h w"], Float[Array, "b n"]]:
+    """LPIPS and mean absolute difference of each early exit to the backbone, [b, exits - 1].
+
+    If `by_cell`, of LPIPS what each cell of the view's grid has: their mean is LPIPS.
+    """
     *early, full = model.pictures(variables, inputs)
     target = lpips.features(net, full)
-    perceptual = [lpips.distance_from_features(net, lpips.features(net, x), target) for x in early]
+    compare = lpips.distance_from_features
+    if by_cell:
+        shape = model.view_shapes[0].shape[1:3]
+        compare = functools.partial(lpips.cells_from_features, shape=shape)
+    perceptual = [compare(net, lpips.features(net, x), target) for x in early]
     return jnp.stack(perceptual, axis=1), jnp.stack([losses.l1(x, full) for x in early], axis=1)
-
-
-@functools.partial(jax.jit, static_argnames=("model",))
-def cells(
-    model: MultiExit, variables: Variables, inputs: Inputs, net: lpips.LpipsParams
-) -> tuple[Float[Array, "b n h w"], Float[Array, "b n"]]:
-    """As `distances`, but of LPIPS what each cell of the view's grid has; their mean is LPIPS."""
-    shape = model.view_shapes[0].shape[1:3]
-    *early, full = model.pictures(variables, inputs)
-    target = lpips.features(net, full)
-    found = [lpips.cells_from_features(net, lpips.features(net, x), target, shape) for x in early]
-    return jnp.stack(found, axis=1), jnp.stack([losses.l1(x, full) for x in early], axis=1)
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
@@ -78,7 +77,7 @@ def records(
         inputs = {**given, "z": random_latents(work.model, batch, key)}
         inputs = rendering.encode(work.model, variables, inputs)
         seen = view(work.model, variables, inputs)
-        found = (cells if by_cell else distances)(work.model, variables, inputs, net)
+        found = distances(work.model, variables, inputs, net, by_cell)
         columns.append(gathered((*found, *seen)))
         work.log.advance(i + 1)
     work.log.end()

@@ -57,16 +57,16 @@ def loss_fn(
     With measured `cells` those of the cells beside it, in units of each exit's mean in the batch:
     they are not of logarithms, so that their sum has no bias.
     """
-    if cells is not None:
-        net = model.predictor_net()
-        found: Any = net.apply({"params": params}, grid, vector, method="cells")
-        total = jnp.log(found.mean((1, 2)) + FLOOR) - jnp.log(target + FLOOR)
-        apart = (found - jnp.moveaxis(cells, 1, -1)) / target.mean(0).reshape(1, 1, 1, -1)
-        return jnp.mean(total**2) + model.predictor.cells * jnp.mean(apart**2)
-    method = "each" if model.predictor.members > 1 else None
+    method = "each" if model.predictor.members > 1 else None if cells is None else "cells"
     predicted: Any = model.predictor_net().apply({"params": params}, grid, vector, method=method)
+    apart = jnp.float32(0)
+    if cells is not None:
+        scale = target.mean(0).reshape(1, 1, 1, -1)
+        apart = jnp.mean(((predicted - jnp.moveaxis(cells, 1, -1)) / scale) ** 2)
+        predicted = predicted.mean((1, 2))
     target = jnp.broadcast_to(target, predicted.shape)
-    return jnp.mean((jnp.log(predicted + FLOOR) - jnp.log(target + FLOOR)) ** 2)
+    whole = jnp.mean((jnp.log(predicted + FLOOR) - jnp.log(target + FLOOR)) ** 2)
+    return whole + model.predictor.cells * apart
 
 
 @functools.partial(jax.jit, static_argnames=("model", "phase"), donate_argnames=("state",))
@@ -159,9 +159,14 @@ def _measured(work: Workspace, exits: tuple[Exit, ...], model: MultiExit) -> Any
                 return dict(kept)
     variables = work.frozen("backbone", "guides", "branches")
     count = phase.inputs, work.config.branches.batch_size
-    options: Any = {"compose": phase.compose, "of_train": phase.of_train}
     found = measure.records(
-        work, "predictor", variables, *count, **options, by_cell=phase.cells > 0
+        work,
+        "predictor",
+        variables,
+        *count,
+        compose=phase.compose,
+        of_train=phase.of_train,
+        by_cell=phase.cells > 0,
     )
     columns = [work.model.exits.index(e) for e in model.exits]
     found["target"] = np.asarray(running_max(jnp.asarray(found["lpips"][:, columns])))
