@@ -142,8 +142,9 @@ class BranchesPhase:
         compose: share of the inputs that are made of two (`StagedGenerator.composed`; OASIS: left
             of one map, right of another). Not with `adversarial`, which needs their photos.
         router: a trained model with the same exits (a workdir, or the name of a model in the box).
-            Training goes on from its branches, and each exit learns most from the inputs that its
-            predictor sends there (`training.focus`).
+            Training goes on from its branches, whose steps are part of `steps`, with a schedule of
+            its own; each exit learns most from the inputs that its predictor sends there
+            (`training.focus`).
         focus: how much, from 0 (all inputs alike) to 1. `adversarial` stays as it is.
         measure: unseen inputs on which the finished exits are measured, to drop dominated ones.
         precision: of the networks' computation, the frozen backbone's included; parameters,

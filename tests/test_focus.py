@@ -1,6 +1,9 @@
 """Exits that learn most from the inputs which a router sends them."""
 
+import contextlib
 import dataclasses
+import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_config, tiny_model, tiny_renderer, tiny_workdir
 
-from fiancee_jax.config import BranchesPhase, Config, Exit
+from fiancee_jax.checkpoint import Store
+from fiancee_jax.config import BranchesPhase, Config, Exit, Logging
 from fiancee_jax.data import Batch
 from fiancee_jax.errors import UserError
+from fiancee_jax.inference import Renderer
 from fiancee_jax.models import lpips
+from fiancee_jax.models.dcgan import Dcgan
 from fiancee_jax.training import branches, focus
 from fiancee_jax.training.run import train
 
@@ -24,6 +30,7 @@ def weights(predicted, share=1.0):
 
 def routed_by(router, config: Config | None = None, **options) -> Config:
     config = config or tiny_config()
+    options = {"steps": config.branches.steps + 1, **options}
     phase = dataclasses.replace(config.branches, router=str(router), **options)
     return dataclasses.replace(config, branches=phase)
 
@@ -124,7 +131,39 @@ def test_the_predictor_of_a_workdir_is_the_router(first):
     moments = jax.tree.leaves([opt[0].nu for opt in state["opt"].values()])
     assert moments
     assert not any(np.any(x) for x in moments)  # the optimiser begins anew
+    assert found.steps == tiny_config().branches.steps
     assert focus.load_router(tiny_config()) is None
+
+
+def test_training_goes_on_at_the_step_the_branches_have_had(tmp_path):
+    """With a schedule of its own: a cosine of one step begins with the whole learning rate."""
+    config = tiny_config(
+        model=Dcgan(size=(32, 32), width=4, z_dim=4, stages=3),
+        branches=BranchesPhase(steps=2, batch_size=4, lpips_net="alex", measure=4),
+        logging=Logging(every=1, preview_every=9, checkpoint_every=9),
+    )
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+        tiny_workdir(folder, Renderer(config, *tiny_model(config), menu=[]))
+    shutil.rmtree(folders[1] / "checkpoints" / "branches")
+    train(routed_by(folders[0], config), folders[1], phases=["branches"])
+    (line,) = map(json.loads, (folders[1] / "metrics.jsonl").read_text().splitlines())
+    assert (line["phase"], line["step"]) == ("branches", 3)
+    with contextlib.closing(Store(folders[1])) as store:
+        assert store.latest("branches") == 3
+        after = store.model("branches")
+    before = tiny_model(config)[1]["branches"]
+    for name, branch in before.items():
+        moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), after[name], branch)["params"]
+        largest = max(map(float, jax.tree.leaves(moved)))
+        assert 0.5 * config.branches.lr < largest < 1.5 * config.branches.lr  # one step of Adam
+
+
+def test_a_round_needs_steps_of_its_own(first):
+    steps = tiny_config().branches.steps
+    with pytest.raises(UserError, match=f"branches.steps is {steps},.* have had {steps}, from"):
+        focus.load_router(routed_by(first, steps=steps))
 
 
 def test_other_exits_or_sizes_are_named(first, tmp_path):

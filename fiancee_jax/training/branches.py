@@ -58,7 +58,7 @@ def init_state(
     if trained is None:
         first = _first_branches(model, rng, backbone)
     else:
-        first = {e.name: jax.tree.map(jnp.copy, trained[e.name]) for e in model.exits}
+        first = {e.name: jax.tree.map(np.array, trained[e.name]) for e in model.exits}
     adam = jax.jit(optimizer(phase).init)
     return {"branches": first, "opt": {k: adam(v["params"]) for k, v in first.items()}}
 
@@ -279,7 +279,8 @@ def run(work: Workspace) -> None:
     frozen = work.frozen("backbone", "guides")
     router, given = focus.load_router(work.config), frozen
     dense = hosts.gathered(frozen["backbone"]) if phase.inherit else None
-    before = None if router is None else router.branches
+    before, start = (None, 0) if router is None else (router.branches, router.steps)
+    phase = dataclasses.replace(phase, steps=phase.steps - start)  # of this round, and its schedule
     state = init_state(model, phase, work.rng("branches"), dense, before)
     if phase.adversarial > 0:
         like = backbone.init_state(model, work.config.backbone, work.rng("backbone"))
@@ -297,7 +298,8 @@ def run(work: Workspace) -> None:
         state,
         lambda s, batch, key: step(s, given, batch, key, nets),
         work.loader("train", phase.batch_size, "branches"),
-        phase.steps,
+        start + phase.steps,
+        start=start,
         model_of=lambda s: s["branches"],
         preview=preview.branches(work, frozen),
         extra_of=lambda branches: {"menu": _menu(work, {**frozen, "branches": branches})},

@@ -83,7 +83,10 @@ def _same(one: pathlib.Path, other: pathlib.Path, phase: str) -> bool:
 
 
 def baseline_config(config: Config, name: str, widths: Sequence[float] = WIDTHS) -> Config:
-    """The config of one of `BASELINES`: all inputs alike, as no router knows these exits."""
+    """The config of one of `BASELINES`: all inputs alike, as no router knows these exits.
+
+    They have in one round as many steps as the workdir's branches had in all.
+    """
     config = dataclasses.replace(config, branches=dataclasses.replace(config.branches, router=""))
     if name == "students":
         exits = tuple(Exit(0, width) for width in widths)

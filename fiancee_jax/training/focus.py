@@ -23,19 +23,24 @@ from fiancee_jax.exits import MultiExit, Variables
 
 
 class Router(NamedTuple):
-    """A trained predictor: its network and its variables; and the branches that it knows."""
+    """A trained predictor: its network and its variables; and the branches that it knows.
+
+    Attributes:
+        steps: of training which these branches have had.
+    """
 
     net: nn.Module
     variables: Variables
     branches: Variables
+    steps: int
 
 
 def load_router(config: Config, workdir: pathlib.Path | None = None) -> Router | None:
     """The predictor of `branches.router`; None where there is none.
 
     Raises:
-        UserError: no trained model there, one without a predictor, or one of other networks; or it
-            is `workdir`, whose branches are to be trained.
+        UserError: no trained model there, one without a predictor, or one of other networks; no
+            steps are left to train; or it is `workdir`, whose branches are to be trained.
     """
     name = config.branches.router
     if not name:
@@ -64,8 +69,13 @@ def load_router(config: Config, workdir: pathlib.Path | None = None) -> Router |
             + "\nIts predictor knows its own exits alone: take a model of the same family, sizes "
             "and exits, or leave branches.router empty."
         )
-    found = renderer.variables
-    return Router(renderer.model.predictor_net(), found["predictor"], found["branches"])
+    found, steps = renderer.variables, renderer.config.branches.steps
+    if config.branches.steps <= steps:
+        raise UserError(
+            f"branches.steps is {config.branches.steps}, and the branches of branches.router {name}"
+            f" have had {steps}, from where training goes on. Give more, all rounds together."
+        )
+    return Router(renderer.model.predictor_net(), found["predictor"], found["branches"], steps)
 
 
 def weights(predicted: Float[Array, "b n"], focus: float) -> Float[Array, "n b"]:

@@ -30,6 +30,7 @@ def fit(
     model_of: Callable[[State], Any],
     preview: Callable[[Any, int], None] | None = None,
     extra_of: Callable[[Any], dict[str, Any]] | None = None,
+    start: int = 0,
 ) -> Any:
     """Trains one phase up to `steps`, from its last checkpoint if there is one.
 
@@ -43,6 +44,7 @@ def fit(
         model_of: the part of the state that is the model, as it is saved and drawn.
         preview: draws the model after so many steps.
         extra_of: what the finished phase says besides (JSON); called once, at the end.
+        start: steps that the fresh state has had elsewhere.
 
     Returns:
         The finished model.
@@ -53,6 +55,7 @@ def fit(
     """
     like = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
     course = _Course(work, phase, step_fn, loader, steps, model_of, preview, extra_of, like, state)
+    course.step = start
     if work.store.latest(phase):
         course.restore()
         course.follow_loader()
