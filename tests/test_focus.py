@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +69,27 @@ def test_an_exit_gets_as_much_as_if_all_counted_alike(exits, share, seed):
 def test_an_exit_without_an_input_near_it_learns_from_all():
     np.testing.assert_allclose(weights([[0.2, 0.1]]), 1)
     np.testing.assert_allclose(weights([[0.2, 0.1, 0], [0.3, 0.1, 0]]), [[2, 0], [1, 1], [0, 2]])
+
+
+# --- predictions --------------------------------------------------------------------------------
+class Product(nn.Module):
+    """A predictor of one exit: the grid's mean times the vector's."""
+
+    @nn.compact
+    def __call__(self, grid, vector):
+        return (grid.mean((1, 2, 3)) * vector.mean(1))[:, None]
+
+
+def test_a_vector_by_itself_is_seen_with_all_grids_of_a_small_batch():
+    rng = np.random.default_rng(1)
+    grid = rng.uniform(0, 1, (focus.OTHERS, 3, 4, 2)).astype(np.float32)
+    vector = rng.uniform(0, 1, (focus.OTHERS, 5)).astype(np.float32)
+    seen = jnp.asarray(grid), jnp.asarray(vector)
+    each, mean = grid.mean((1, 2, 3)), grid.mean()
+    both = focus.predictions(Product(), {}, seen, "both")
+    np.testing.assert_allclose(both[:, 0], each * vector.mean(1), rtol=1e-5)
+    alone = focus.predictions(Product(), {}, seen, "vector")
+    np.testing.assert_allclose(alone[:, 0], mean * vector.mean(1), rtol=1e-5)
 
 
 # --- training -----------------------------------------------------------------------------------

@@ -174,7 +174,8 @@ def _weights(
     """How much every input counts for every exit, [n, b]; None: all alike."""
     if router is None:
         return None
-    predicted: Any = router.apply(frozen["router"], *model.view(frozen, inputs))
+    seen = model.view(frozen, inputs)
+    predicted = focus.predictions(router, frozen["router"], seen, phase.focus_sees)
     return focus.weights(predicted, phase.focus)
 
 

@@ -10,7 +10,7 @@ of training, which goes on from the branches that the predictor was trained for.
 from __future__ import annotations
 
 import pathlib
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ from fiancee_jax import inference
 from fiancee_jax.config import Config, difference
 from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit, Variables
+
+OTHERS = 8  # grids that a vector's prediction is averaged over
 
 
 class Router(NamedTuple):
@@ -76,6 +78,25 @@ def load_router(config: Config, workdir: pathlib.Path | None = None) -> Router |
             f" have had {steps}, from where training goes on. Give more, all rounds together."
         )
     return Router(renderer.model.predictor_net(), found["predictor"], found["branches"], steps)
+
+
+def predictions(
+    net: nn.Module,
+    variables: Variables,
+    seen: tuple[Float[Array, "b h w c"], Float[Array, "b d"]],
+    sees: Literal["both", "vector"],
+) -> Float[Array, "b n"]:
+    """Predicted distances of a batch's inputs, by which they are put in order.
+
+    Args:
+        seen: the predictor's view of them, grid and vector.
+        sees: ``vector``: what an input's vector (OASIS: z) says by itself, as the mean over the
+            grids of `OTHERS` inputs of the batch.
+    """
+    grid, vector = seen
+    shifts = range(OTHERS if sees == "vector" else 1)
+    each: Any = [net.apply(variables, jnp.roll(grid, i, 0), vector) for i in shifts]
+    return jnp.mean(jnp.stack(each), 0)
 
 
 def weights(predicted: Float[Array, "b n"], focus: float) -> Float[Array, "n b"]:
