@@ -145,10 +145,10 @@ class BranchesPhase:
             Training goes on from its branches, whose steps are part of `steps`, with a schedule of
             its own; each exit learns most from the inputs that its predictor sends there
             (`training.focus`).
+        focus: how much, from 0 (all inputs alike) to 1. `adversarial` stays as it is.
         focus_sees: what of an input says which exit it is for: ``both`` grid and vector, or its
             ``vector`` (OASIS: z) alone, which is of one distribution everywhere, as label maps of a
             new place are not.
-        focus: how much, from 0 (all inputs alike) to 1. `adversarial` stays as it is.
         measure: unseen inputs on which the finished exits are measured, to drop dominated ones.
         precision: of the networks' computation, the frozen backbone's included; parameters,
             optimiser, statistics and losses are float32 in any case. Exits are measured in float32.

@@ -182,6 +182,15 @@ def test_training_goes_on_at_the_step_the_branches_have_had(tmp_path):
         assert 0.5 * config.branches.lr < largest < 1.5 * config.branches.lr  # one step of Adam
 
 
+def test_a_copy_does_not_go_on_with_branches_of_the_round_before(first, tmp_path):
+    """Their optimiser is at the end of its schedule, so that nothing more would be learnt."""
+    second = shutil.copytree(first, tmp_path / "second")
+    before = sorted(second.rglob("*"))
+    with pytest.raises(UserError, match=r"(?s)another config:\n  branches.router:  -> .*--rerun"):
+        train(routed_by(first), second, phases=["branches"])
+    assert sorted(second.rglob("*")) == before
+
+
 def test_a_round_needs_steps_of_its_own(first):
     steps = tiny_config().branches.steps
     with pytest.raises(UserError, match=f"branches.steps is {steps},.* have had {steps}, from"):

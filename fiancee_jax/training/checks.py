@@ -27,7 +27,7 @@ _PREDICTOR = ("model", "guides", "exits", *(f"predictor.{field}" for field in _N
 SHAPED_BY = {  # the fields of a config that a phase's checkpoint depends on
     "backbone": ("model",),
     "guides": ("model", "guides"),
-    "branches": ("model", "guides", "exits"),
+    "branches": ("model", "guides", "exits", "branches.router"),  # whose steps they begin at
     "predictor": _PREDICTOR,
     "calibration": (*_PREDICTOR, "calibration"),
 }

@@ -51,7 +51,8 @@ def load_router(config: Config, workdir: pathlib.Path | None = None) -> Router |
         raise UserError(
             f"branches.router is {name}, the workdir itself, whose branches make way for new ones. "
             f"Train in a copy: cp -r {name} DIR, then python train.py DIR --phases branches "
-            f"predictor --rerun --branches.router {name}"
+            f"predictor --rerun --branches.router {name} --branches.steps "
+            f"{config.branches.steps} + more"
         )
     renderer = inference.load(name, sparse=False)
     if not renderer.has_predictor:

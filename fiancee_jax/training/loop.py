@@ -54,8 +54,9 @@ def fit(
         Interrupted: a signal came; the step it came in has been saved.
     """
     like = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-    course = _Course(work, phase, step_fn, loader, steps, model_of, preview, extra_of, like, state)
-    course.step = start
+    course = _Course(
+        work, phase, step_fn, loader, steps, model_of, preview, extra_of, like, state, step=start
+    )
     if work.store.latest(phase):
         course.restore()
         course.follow_loader()
