@@ -95,7 +95,7 @@ def _check_numbers(config: Config) -> None:
     counts = {
         "backbone": ("steps", "batch_size", "recollect", "accumulate"),
         "branches": ("steps", "batch_size", "measure"),
-        "predictor": ("steps", "batch_size", "members"),
+        "predictor": ("steps", "batch_size", "members", "pool"),
         "logging": ("every", "preview_every", "checkpoint_every", "keep"),
     }
     for part, names in counts.items():
@@ -145,6 +145,11 @@ def _check_cells(phase: PredictorPhase) -> None:
         raise UserError(
             f"predictor.cells is {phase.cells:g}, which predicts cell by cell; that goes with "
             f"predictor.hidden 0, members 1, sees both and some channels. Found {', '.join(other)}."
+        )
+    if phase.pool != 1 and not phase.cells:
+        raise UserError(
+            f"predictor.pool is {phase.pool}, which joins the cells that predictor.cells teaches, "
+            "and that is 0. Give it a weight, say 0.3, or leave pool at 1."
         )
 
 

@@ -84,7 +84,7 @@ class MultiExit:
         """The predictor module."""
         phase, exits = self.predictor, len(self.exits)
         if phase.cells:
-            return CellPredictor(exits, phase.channels, phase.squares)
+            return CellPredictor(exits, phase.channels, phase.squares, phase.pool)
         options = (exits, phase.channels, phase.hidden, phase.sees, phase.squares)
         return Predictor(*options) if phase.members == 1 else Predictors(phase.members, *options)
 

@@ -194,6 +194,8 @@ class PredictorPhase:
         cells: weight of the squared errors cell by cell of the view's grid, in units of the mean,
             beside those of the whole; 0: only the whole is measured. A predictor with cells has two
             convolutions of `channels`, and no `hidden` units.
+        pool: with `cells`, so many of them each way are joined to one before the predictor looks,
+            which makes it cheaper by the square of that.
         members: so many predictors are trained and their geometric mean is taken.
         holdout: share of the measured inputs that is kept to report its error.
     """
@@ -210,6 +212,7 @@ class PredictorPhase:
     sees: Literal["both", "grid", "vector"] = "both"
     squares: bool = False
     cells: float = 0.0
+    pool: int = 1
     members: int = 1
     holdout: float = 0.1
 

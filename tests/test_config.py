@@ -248,6 +248,8 @@ def test_tiny_can_work():
             "goes with predictor.hidden 0, members 1.*Found hidden 8, members 2",
         ),
         (with_phase("predictor", cells=0.3, hidden=0, channels=0), "Found channels 0"),
+        (with_phase("predictor", pool=0), "predictor.pool is 0; it must be 1 or more"),
+        (with_phase("predictor", pool=2), "pool is 2, which joins the cells.*Give it a weight"),
         (with_phase("branches", focus=1.5), "branches.focus is 1.5; it is a share"),
         (with_phase("predictor", holdout=0.0), "holdout 0; at least one input must be held out"),
         (with_phase("predictor", inputs=1), "predictor.inputs is 1"),

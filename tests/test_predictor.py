@@ -192,9 +192,21 @@ def test_cells_by_hand():
     assert (np.diff(whole, axis=1) <= 0).all()
 
 
-def test_cells_teach_where_an_error_is():
+def test_joined_cells_are_those_of_a_coarser_grid():
+    joined = CellPredictor(3, channels=4, squares=True, pool=2)
+    variables = by_hand.filled(CELLS.init, GRID, VECTOR)
+    coarse = GRID.reshape(6, 2, 2, 4, 2, 3).mean((2, 4))
+    expected: Any = CELLS.apply(variables, coarse, VECTOR, method="cells")
+    found: Any = joined.apply(variables, GRID, VECTOR, method="cells")
+    assert found.shape == (6, 2, 4, 3)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+def test_cells_teach_where_an_error_is(pool):
     """Of 64 inputs, whose wholes are all alike: only their cells tell which class is hard."""
-    model = small(PredictorPhase(channels=4, hidden=0, cells=1.0, steps=60, lr=2e-2))
+    sizes: Any = {"channels": 4, "hidden": 0, "cells": 1.0, "pool": pool}
+    model = small(PredictorPhase(**sizes, steps=60, lr=2e-2))
     assert isinstance(model.predictor_net(), CellPredictor)
     rng = np.random.default_rng(0)
     hard = rng.permuted(np.tile(np.arange(64) < 16, (64, 1)), axis=1).reshape(64, 8, 8)

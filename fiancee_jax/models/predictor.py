@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fiancee_jax.models.layers import average_pool
+
 
 def falling(logs: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
     """Distances that never rise with cost, of the logarithms of the steps between them."""
@@ -65,14 +67,19 @@ class CellPredictor(nn.Module):
     num_exits: int  # early exits, without the backbone
     channels: int = 32  # of the two convolutions
     squares: bool = False  # of the vector, beside it
+    pool: int = 1  # cells, each way, that are joined to one before anything looks at them
 
     @nn.compact
     def cells(
         self, grid: Float[Array, "b h w c"], vector: Float[Array, "b d"]
-    ) -> Float[Array, "b h w n"]:
-        """The parts of every cell, >= 0 and falling with cost, as `Predictor`'s distances do."""
+    ) -> Float[Array, "b h2 w2 n"]:
+        """The parts of every cell, >= 0 and falling with cost, as `Predictor`'s distances do.
+
+        h2 = h / pool, w2 = w / pool; both are whole.
+        """
         offset = self.param("offset", nn.initializers.constant(-4.0), (self.num_exits,))
         vector = jnp.concatenate([vector, vector**2 - 1], -1) if self.squares else vector
+        grid = average_pool(grid, self.pool)
         x = nn.relu(nn.Conv(self.channels, (3, 3), name="conv_0")(grid))
         x = nn.relu(nn.Conv(self.channels, (3, 3), name="conv_1")(x))
         zeros = nn.initializers.zeros

@@ -14,6 +14,7 @@ from fiancee_jax.classes import is_unnamed
 from fiancee_jax.config import PHASES, Config, config_names, difference
 from fiancee_jax.data import Cached
 from fiancee_jax.errors import UserError
+from fiancee_jax.exits import MultiExit
 
 SPLITS = {  # that a phase reads
     "backbone": ("train", "report"),
@@ -22,7 +23,7 @@ SPLITS = {  # that a phase reads
     "predictor": ("predictor",),
     "calibration": ("calibration",),
 }
-_NET = ("channels", "hidden", "sees", "squares", "cells", "members")
+_NET = ("channels", "hidden", "sees", "squares", "cells", "pool", "members")
 _PREDICTOR = ("model", "guides", "exits", *(f"predictor.{field}" for field in _NET))
 SHAPED_BY = {  # the fields of a config that a phase's checkpoint depends on
     "backbone": ("model",),
@@ -148,6 +149,22 @@ def batches_split(config: Config, due: Sequence[str], devices: int | None = None
                 f"{field}.batch_size is {size}, which cannot be split{micro} over {devices} "
                 f"devices. Take a multiple of {devices * parts}."
             )
+
+
+def cells_join(config: Config, due: Sequence[str]) -> None:
+    """The cells of the family's view can be joined as `predictor.pool` says."""
+    pool = config.predictor.pool
+    if pool == 1 or "predictor" not in due:
+        return
+    _, rows, columns, _ = (
+        MultiExit(config.model, (), config.guides, config.predictor).view_shapes[0].shape
+    )
+    if rows % pool or columns % pool:
+        fits = [n for n in range(1, pool) if rows % n == columns % n == 0]
+        raise UserError(
+            f"predictor.pool is {pool}, and the view of this model has {rows} x {columns} cells, "
+            f"which cannot be joined so. Take a divisor of both, such as {fits[-1]}."
+        )
 
 
 def make_writable(workdir: pathlib.Path) -> None:

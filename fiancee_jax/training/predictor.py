@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from fiancee_jax.config import Exit, PredictorPhase
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.hosts import is_first
+from fiancee_jax.models.layers import average_pool
 from fiancee_jax.routing import menu
 from fiancee_jax.routing.policies import running_max
 from fiancee_jax.training import measure
@@ -62,7 +63,8 @@ def loss_fn(
     apart = jnp.float32(0)
     if cells is not None:
         scale = target.mean(0).reshape(1, 1, 1, -1)
-        apart = jnp.mean(((predicted - jnp.moveaxis(cells, 1, -1)) / scale) ** 2)
+        measured = average_pool(jnp.moveaxis(cells, 1, -1), model.predictor.pool)
+        apart = jnp.mean(((predicted - measured) / scale) ** 2)
         predicted = predicted.mean((1, 2))
     target = jnp.broadcast_to(target, predicted.shape)
     whole = jnp.mean((jnp.log(predicted + FLOOR) - jnp.log(target + FLOOR)) ** 2)

@@ -82,6 +82,7 @@ def train(
     checks.has_predecessors(workdir, config, store, due)
     checks.keeps_import(workdir, config, store, due, rerun)
     checks.batches_split(config, due)
+    checks.cells_join(config, due)
     if "branches" in due:
         focus.load_router(config, workdir)  # there, and of these networks
     checks.make_writable(workdir)
