@@ -18,7 +18,7 @@ from fiancee_jax.training.run import train
 Maps = Iterable[UInt8[np.ndarray, "h w"]]
 
 BOX, STREETS = "camvid", 24
-MAX_LPIPS = (0.03, 0.04, 0.05)
+MAX_LPIPS = (0.02, 0.025, 0.03)
 LANDSCAPES, LANDSCAPES_MAX_LPIPS = 48, (0.04, 0.055, 0.075)
 SEED = 2023  # no training draws from it
 
