@@ -1,5 +1,6 @@
 """The predictor: its order, its start and its cost."""
 
+import dataclasses
 from typing import Any
 
 import by_hand
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fiancee_jax.config import Exit, Guides, PredictorPhase
+from fiancee_jax.config import Exit, Guides, PredictorPhase, load_config
+from fiancee_jax.errors import UserError
 from fiancee_jax.exits import MultiExit
 from fiancee_jax.models.oasis import Oasis
 from fiancee_jax.models.predictor import CellPredictor, Predictor, Predictors
+from fiancee_jax.training import checks
 from fiancee_jax.training import predictor as phase
 
 NET = Predictor(4, channels=3, hidden=5)
@@ -200,6 +203,27 @@ def test_joined_cells_are_those_of_a_coarser_grid():
     found: Any = joined.apply(variables, GRID, VECTOR, method="cells")
     assert found.shape == (6, 2, 4, 3)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_cells_at_a_ragged_edge_are_joined_to_fewer():
+    joined = CellPredictor(3, channels=4, squares=True, pool=3)  # of 4 x 8
+    variables = by_hand.filled(CELLS.init, GRID, VECTOR)
+    found: Any = joined.apply(variables, GRID, VECTOR, method="cells")
+    assert found.shape == (6, 2, 3, 3)
+    rows, columns = ((0, 2), (2, 4)), ((0, 3), (3, 6), (6, 8))
+    means = [[GRID[:, a:b, c:d].mean((1, 2)) for c, d in columns] for a, b in rows]
+    coarse = np.moveaxis(np.array(means), 2, 0)
+    expected: Any = CELLS.apply(variables, coarse, VECTOR, method="cells")
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_cells_that_cannot_be_joined_are_not_trained():
+    """At a training size the measured cells are joined too, and none may be left over."""
+    phase = PredictorPhase(channels=4, hidden=0, cells=0.3, pool=3)
+    config = dataclasses.replace(load_config("quickstart"), predictor=phase)
+    with pytest.raises(UserError, match=r"pool is 3, .* has 8 x 8 cells.*such as 2"):
+        checks.cells_join(config, ["predictor"])
+    checks.cells_join(config, ["branches"])
 
 
 @pytest.mark.parametrize("pool", [1, 2])

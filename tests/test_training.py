@@ -240,13 +240,6 @@ def test_a_size_that_does_not_divide_is_refused(tmp_path):
         train(other, tmp_path)
 
 
-def test_cells_that_cannot_be_joined_are_refused(tmp_path):
-    phase = dataclasses.replace(config().predictor, hidden=0, cells=0.3, pool=3)
-    with pytest.raises(fj.UserError, match=r"pool is 3, .* has 8 x 8 cells.*such as 2"):
-        train(config(predictor=phase), tmp_path / "new")
-    assert not (tmp_path / "new").exists()
-
-
 def test_a_workdir_in_use_is_refused_before_anything_is_written(tmp_path):
     with locked(tmp_path), pytest.raises(fj.UserError, match=r"is training in .* already"):
         train(quick(), tmp_path, phases=["backbone"])

@@ -8,8 +8,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fiancee_jax.models.layers import average_pool
-
 
 def falling(logs: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
     """Distances that never rise with cost, of the logarithms of the steps between them."""
@@ -75,11 +73,12 @@ class CellPredictor(nn.Module):
     ) -> Float[Array, "b h2 w2 n"]:
         """The parts of every cell, >= 0 and falling with cost, as `Predictor`'s distances do.
 
-        h2 = h / pool, w2 = w / pool; both are whole.
+        h2 = h / pool, w2 = w / pool, rounded up: the last cells may be of fewer (`--size native`).
         """
         offset = self.param("offset", nn.initializers.constant(-4.0), (self.num_exits,))
         vector = jnp.concatenate([vector, vector**2 - 1], -1) if self.squares else vector
-        grid = average_pool(grid, self.pool)
+        side = (self.pool, self.pool)
+        grid = nn.avg_pool(grid, side, side, "SAME", count_include_pad=False)
         x = nn.relu(nn.Conv(self.channels, (3, 3), name="conv_0")(grid))
         x = nn.relu(nn.Conv(self.channels, (3, 3), name="conv_1")(x))
         zeros = nn.initializers.zeros
